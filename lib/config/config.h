@@ -1,0 +1,108 @@
+/*
+ * The configuration (contract, section 4): YAML with env: and file: values, checked against one table of
+ * settings (config.c) from which `provisioner config` is printed too. Errors name file, line and column.
+ */
+#ifndef CONFIG_CONFIG_H
+#define CONFIG_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "secret/secret.h"
+
+enum { CONFIG_FILE_MAX = 1024 * 1024, CONFIG_RUNTIMES_MAX = 256, CONFIG_OFFERINGS_MAX = 1024 };
+
+struct config_pair {
+    char *name;
+    char *value;
+};
+
+enum runtime_mode { RUNTIME_SHARED, RUNTIME_DEDICATED };
+
+/* One upstream product of one runtime. Strings are owned by the config and never NULL unless said. */
+struct config_product {
+    char *api;     /* "workspaces" | "collections" (the native dialects join their drivers) */
+    char *url;     /* http(s)://host[:port][/path], no trailing slash, no userinfo */
+    char *api_key; /* secret; NULL when not set */
+    char *tenancy; /* "shared" | "organization" | "subscription"; ragflow only */
+    struct config_pair *embedding_models;
+    size_t n_embedding_models;
+    int64_t concurrency; /* requests at once, 1..1024; default 16 */
+    int64_t timeout_ms;  /* one request; default 30 s */
+};
+
+struct config_runtime {
+    char *name; /* unique; [a-z0-9-]{1,63} */
+    enum runtime_mode mode;
+    char *organization; /* slug; NULL for shared */
+    struct config_product langflow;
+    struct config_product ragflow;
+};
+
+struct config_offering {
+    char *type;  /* the key in `offerings` */
+    char *uuid;  /* Waldur's offering, canonical; NULL */
+    char *flow;  /* NULL: events must carry offering.flow_id */
+    char **capabilities;
+    size_t n_capabilities;
+    struct config_pair *variables; /* defaults, scalars as strings */
+    size_t n_variables;
+};
+
+struct config {
+    char *file;
+    char *database_url; /* secret */
+    char *kafka_bootstrap_servers;
+    char *kafka_group_id;
+    char *topic_events, *topic_dead_letters, *topic_outcomes;
+    struct config_pair *kafka_properties; /* values secret where the name says password, secret, key, jaas, token */
+    size_t n_kafka_properties;
+    struct config_runtime *runtimes;
+    size_t n_runtimes;
+    struct config_offering *offerings;
+    size_t n_offerings;
+    char *waldur_url;   /* NULL: not configured */
+    char *waldur_token; /* secret */
+    int64_t retry_initial_ms, retry_max_ms, retry_deadline_ms;
+    double retry_factor; /* 1.0 .. 10.0 */
+    int64_t retention_chat_history_ms, retention_dead_letters_ms, retention_events_ms;
+    bool has_master_key, has_reveal_public_key;
+    unsigned char master_key[SECRET_KEY_BYTES];
+    unsigned char reveal_public_key[SECRET_KEY_BYTES];
+    char *http_listen;
+    char *log_level;  /* debug info warn error */
+    char *log_format; /* json text */
+    /* worker: limits of one process; all have defaults */
+    int64_t worker_max_jobs;         /* jobs held at once, 1..100000; default 1000 */
+    int64_t worker_inbox_high_water; /* waiting jobs above which consumption pauses; default 1000000 */
+    int64_t worker_drain_ms;         /* bound on SIGTERM's drain; default 25 s */
+    int64_t worker_lease_ms;         /* default 15 s; 3 s .. 5 m */
+    int64_t worker_probe_settle_ms;  /* between two looks that must both find nothing; default 2 s */
+};
+
+/*
+ * Reads and checks the file: NULL means $PROVISIONER_CONFIG, else /etc/provisioner/provisioner.yaml. On
+ * failure -1 and *err with "file:line:column: what; what to do". *out is then untouched.
+ */
+int config_load(const char *path, struct config **out, struct err *err);
+void config_free(struct config *c); /* wipes secrets */
+
+/* What `config` prints: effective values, defaults included, secrets as "********". */
+int config_print_yaml(const struct config *c, struct buf *out);
+int config_print_json(const struct config *c, struct buf *out);
+
+/*
+ * The runtime for a new subscription: dedicated wants the one whose organization is the slug; shared the
+ * first shared one. NULL when there is none.
+ */
+const struct config_runtime *config_runtime_for(const struct config *c, enum runtime_mode mode,
+                                                const char *organization_slug);
+const struct config_runtime *config_runtime_named(const struct config *c, const char *name);
+const struct config_offering *config_offering(const struct config *c, const char *type);
+/* The product's name of an embedding model; the name itself where no mapping is configured. */
+const char *config_embedding_model(const struct config_product *p, const char *name);
+
+#endif
