@@ -31,7 +31,7 @@ int buf_adds(struct buf *b, const char *s);
 int buf_addc(struct buf *b, char c);
 int buf_addf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 int buf_vaddf(struct buf *b, const char *fmt, va_list ap) __attribute__((format(printf, 2, 0)));
-/* s as a JSON string with its quotes; invalid UTF-8 becomes U+FFFD. NULL is `null`. */
+/* s as a JSON string with its quotes; invalid UTF-8 and NUL become U+FFFD. NULL is `null`. */
 int buf_add_json(struct buf *b, const char *s);
 int buf_add_jsonn(struct buf *b, const char *s, size_t n);
 /* s percent-encoded for one URL path segment or query value (RFC 3986 unreserved stay). */

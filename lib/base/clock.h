@@ -23,5 +23,7 @@ bool clock_parse(const char *s, size_t n, int64_t *us);
 /* "2026-11-21T10:00:00Z", with ".ffffff" only where the microseconds are not 0. */
 enum { CLOCK_TEXT_MAX = 32 };
 void clock_format(char out[CLOCK_TEXT_MAX], int64_t us);
+/* The same, always with six digits of fraction: columns of times line up. */
+void clock_format_us(char out[CLOCK_TEXT_MAX], int64_t us);
 
 #endif
