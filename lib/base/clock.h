@@ -15,9 +15,9 @@ int64_t clock_mono_ms(void);
 int64_t clock_mono_us(void);
 
 /*
- * RFC 3339 date-time, as JSON Schema's `date-time` format: "T" and "Z" in either case, any offset up to
- * 23:59, a fraction of 1 to 9 digits (cut to microseconds), seconds 00-59, real calendar days, years
- * 0001-9999. False on anything else; then *us is untouched.
+ * RFC 3339 date-time, as JSON Schema's `date-time` format: "T" and "Z" in either case, any offset
+ * up to 23:59, a fraction of 1 to 9 digits (cut to microseconds), seconds 00-59, real calendar
+ * days, years 0001-9999. False on anything else; then *us is untouched.
  */
 bool clock_parse(const char *s, size_t n, int64_t *us);
 /* "2026-11-21T10:00:00Z", with ".ffffff" only where the microseconds are not 0. */

@@ -24,14 +24,14 @@ struct exchange_request {
     const char *auth_header;    /* e.g. "Authorization"; static; NULL for none */
     const char *auth_scheme;    /* e.g. "Bearer "; static; "" for none */
     const char *credential;     /* borrowed; never logged */
-    bool fresh_connection;      /* a create: libcurl re-sends a POST on a reused connection (7.88.1) */
-    int64_t timeout_ms;         /* 0: the transport's default */
+    bool fresh_connection; /* a create: libcurl re-sends a POST on a reused connection (7.88.1) */
+    int64_t timeout_ms;    /* 0: the transport's default */
 };
 
 struct exchange_response {
-    bool sent;              /* at least one byte of the request left (CURLINFO_REQUEST_SIZE > 0) */
-    int status;             /* 0: no usable answer; then `failure` says why */
-    const char *body;       /* NUL-terminated; borrowed until the callback returns; "" for none */
+    bool sent;        /* at least one byte of the request left (CURLINFO_REQUEST_SIZE > 0) */
+    int status;       /* 0: no usable answer; then `failure` says why */
+    const char *body; /* NUL-terminated; borrowed until the callback returns; "" for none */
     size_t body_len;
     bool truncated;         /* the body went over the transport's cap and was dropped */
     char content_type[64];  /* lower case, without parameters; "" for none */
@@ -40,17 +40,23 @@ struct exchange_response {
     char failure[160];      /* transport error in words; "" when status is set */
 };
 
+enum { EXCHANGE_WORDS_MAX = 201 };
+
 const char *exchange_method_name(enum exchange_method m);
 void exchange_request_init(struct exchange_request *r);
 void exchange_request_done(struct exchange_request *r);
 
+/* The server's words: at most 200 printable bytes of `detail`, `message` or `error`; "" where there
+ * are none. */
+void exchange_words(const struct exchange_response *r, char out[EXCHANGE_WORDS_MAX]);
+
 /*
- * The one place that decides what an answer means, before a product's own rules. ERR_NONE for a 2xx (the
- * caller still has to read the body: a 2xx that does not parse is ERR_UNKNOWN); GONE for 404/410; CONFLICT
- * for 409; THROTTLED for 429, and 503 with Retry-After; UNAUTHORIZED for 401/403; UNAVAILABLE when nothing
- * was sent; UNKNOWN for 408, 425, every 5xx, 1xx, 3xx and every failure after sending; REFUSED for other
- * 4xx. *e gets class, http_status, retry_after_ms and a one-line message with the server's words (at most
- * 200 printable bytes of `detail`, `message` or `error` where the body is such JSON).
+ * The one place that decides what an answer means, before a product's own rules. ERR_NONE for a 2xx
+ * (the caller still has to read the body: a 2xx that does not parse is ERR_UNKNOWN); GONE for
+ * 404/410; CONFLICT for 409; THROTTLED for 429, and 503 with Retry-After; UNAUTHORIZED for 401/403;
+ * UNAVAILABLE when nothing was sent; UNKNOWN for 408, 425, every 5xx, 1xx, 3xx and every failure
+ * after sending; REFUSED for other 4xx. *e (which may be NULL) gets class, http_status,
+ * retry_after_ms and a one-line message with the server's words and request id.
  */
 enum err_class exchange_classify(const struct exchange_response *r, struct err *e);
 

@@ -1,7 +1,8 @@
 /*
- * JSON for untrusted input. json_parse checks strictly first (RFC 8259, UTF-8, no NUL in any form, no
- * duplicate member, depth, string length, size) without recursion, then builds a cJSON tree, so that the
- * tree says exactly what the bytes say. A number with a fraction or exponent, or beyond 2^53, is a double.
+ * JSON for untrusted input. json_parse checks strictly first (RFC 8259, UTF-8, no NUL in any form,
+ * no duplicate member, depth, string length, size) without recursion, then builds a cJSON tree, so
+ * that the tree says exactly what the bytes say. Numbers are doubles: more than 63 characters or
+ * beyond a double's range is refused, precision is not checked (json_i64 does).
  */
 #ifndef BASE_JSON_H
 #define BASE_JSON_H
@@ -21,10 +22,12 @@ struct json_limits {
     size_t string; /* bytes of one string as written, names included */
 };
 
-/* Where and why an input was refused. pointer is RFC 6901, "" for the whole; cut whole segments with "/..." */
+/* Where and why an input was refused. pointer is RFC 6901, "" for the whole; cut whole segments
+ * with "/..." */
 struct json_fault {
     char pointer[JSON_POINTER_MAX];
     char reason[JSON_REASON_MAX]; /* never quotes a value from the input */
+    bool internal; /* memory ended: says nothing about the input, which may be tried again */
 };
 
 /* 0 and *out (cJSON_Delete), or -1 and *fault. */
@@ -35,15 +38,20 @@ int json_parse(const char *p, size_t n, const struct json_limits *limits, cJSON 
 void json_pointer_push(char pointer[JSON_POINTER_MAX], const char *token);
 void json_pointer_push_index(char pointer[JSON_POINTER_MAX], size_t index);
 
-/* Look-ups in trees: `path` is member names joined by '.', e.g. "data.plan.tier". NULL when absent. */
+/* Look-ups in trees: `path` is member names joined by '.', e.g. "data.plan.tier". NULL when absent.
+ */
 const cJSON *json_get(const cJSON *tree, const char *path);
 const char *json_str(const cJSON *tree, const char *path); /* NULL unless a string */
-bool json_i64(const cJSON *tree, const char *path, int64_t *out); /* false unless a whole number */
+bool json_i64(const cJSON *tree, const char *path,
+              int64_t *out); /* false unless whole and within ±(2^53 - 1) */
 bool json_bool(const cJSON *tree, const char *path, bool fallback);
 /* True when path is an array of strings that holds s. */
 bool json_has_string(const cJSON *tree, const char *path, const char *s);
 
-/* Compact text (free()), NULL when memory ends. */
+/*
+ * Compact text (free()), that json_parse reads back as the same tree, numbers to the last bit. NULL
+ * when memory ends, above 64 MiB and above 64 levels.
+ */
 char *json_text(const cJSON *tree);
 
 #endif

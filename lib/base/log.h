@@ -1,6 +1,6 @@
 /*
- * Structured logging: one line per event on standard error, JSON or text. Only worker/ and programs log;
- * other libraries return errors. Every value is escaped; nothing here may be given a secret.
+ * Structured logging: one line per event on standard error, JSON or text. Only worker/ and programs
+ * log; other libraries return errors. Every value is escaped; nothing here may be given a secret.
  */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
@@ -30,7 +30,8 @@ void log_setup(enum log_level level, bool json, int fd);
 bool log_level_parse(const char *name, enum log_level *out); /* debug info warn error */
 bool log_enabled(enum log_level level);
 
-/* {"time":..., "level":..., "event":..., fields...}; one write(2) a line, at most 8 KiB, cut values marked. */
+/* {"time":..., "level":..., "event":..., fields...}; one write(2) a line, at most 8 KiB, cut values
+ * marked. */
 void log_write(enum log_level level, const char *event, const struct log_field *fields);
 
 /* log_event(LOG_INFO, "job finished", LOG_S("job", id), LOG_I("attempt", 3)); */

@@ -23,7 +23,8 @@ bool str_to_i64(const char *s, int64_t *out);
 
 /* Well-formed UTF-8 without surrogates and overlongs (Unicode 15, table 3-7). */
 bool str_is_utf8(const char *s, size_t n);
-/* Bytes (1 to 4) of the well-formed character that starts at s; 0 where there is none, and for n = 0. */
+/* Bytes (1 to 4) of the well-formed character that starts at s; 0 where there is none, and for n =
+ * 0. */
 size_t str_utf8_step(const char *s, size_t n);
 /* Code points in well-formed UTF-8. */
 size_t str_utf8_len(const char *s, size_t n);
