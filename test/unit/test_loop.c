@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/rng.h"
+#include "base/str.h"
 #include "net/loop.h"
 
 static struct loop *loop;
@@ -122,6 +123,24 @@ static void timers_fire_in_order_and_never_early(void **state)
         const struct loop_timer *a = &by_order[i - 1]->timer, *b = &by_order[i]->timer;
         assert_true(a->due_ms < b->due_ms || (a->due_ms == b->due_ms && a->seq < b->seq));
     }
+}
+
+/* The last leaf fills the gap and is earlier than its new parent: it must rise. */
+static void cancelling_keeps_the_order_across_subtrees(void **state)
+{
+    (void)state;
+    static const int64_t delays[] = {1, 30, 2, 31, 32, 3, 4};
+    struct tick ticks[ARRAY_LEN(delays)] = {0};
+    fired = 0;
+    for (size_t i = 0; i < ARRAY_LEN(delays); i++)
+        tick_set(&ticks[i], delays[i]);
+    loop_timer_cancel(loop, &ticks[3].timer);
+    struct loop_timer stop = {.fn = on_stop};
+    assert_int_equal(loop_timer_set(loop, &stop, 40, NULL), 0);
+    run();
+    static const int order[] = {0, 4, 1, -1, 5, 2, 3};
+    for (size_t i = 0; i < ARRAY_LEN(order); i++)
+        assert_int_equal(ticks[i].order, order[i]);
 }
 
 static struct tick pair[2];
@@ -441,6 +460,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(timers_fire_in_order_and_never_early),
+        CASE(cancelling_keeps_the_order_across_subtrees),
         CASE(a_timer_may_cancel_one_that_is_due),
         CASE(a_timer_that_sets_itself_does_not_starve_the_turn),
         CASE(the_farthest_timer_does_not_overflow),
