@@ -151,7 +151,9 @@ static int64_t floor_div(int64_t a, int64_t b)
 static void format(char out[CLOCK_TEXT_MAX], int64_t us, bool always_micro)
 {
     int64_t seconds = floor_div(us, 1000000);
-    int micro = (int)(us - seconds * 1000000);
+    int micro = (int)(us % 1000000);
+    if (micro < 0)
+        micro += 1000000;
     int64_t days = floor_div(seconds, SECONDS_PER_DAY);
     int rest = (int)(seconds - days * SECONDS_PER_DAY);
     int64_t y;
