@@ -1,6 +1,7 @@
 /*
- * The configuration (contract, section 4): YAML with env: and file: values, checked against one table of
- * settings (config.c) from which `provisioner config` is printed too. Errors name file, line and column.
+ * The configuration (contract, section 4): YAML with env: and file: values, checked against one
+ * table of settings (config.c) from which `provisioner config` is printed too. Errors name file,
+ * line and column, the setting and what it takes, never a value.
  */
 #ifndef CONFIG_CONFIG_H
 #define CONFIG_CONFIG_H
@@ -18,17 +19,20 @@ enum { CONFIG_FILE_MAX = 1024 * 1024, CONFIG_RUNTIMES_MAX = 256, CONFIG_OFFERING
 struct config_pair {
     char *name;
     char *value;
+    bool secret; /* masked in print: its name says so, it came by env: or file:, or it is a URL with
+                    userinfo */
 };
 
 enum runtime_mode { RUNTIME_SHARED, RUNTIME_DEDICATED };
 
-/* One upstream product of one runtime. Strings are owned by the config and never NULL unless said. */
+/* One upstream product of one runtime. Strings are owned by the config and never NULL unless said.
+ */
 struct config_product {
-    char *api;     /* "workspaces" | "collections" (the native dialects join their drivers) */
+    char *api;     /* "langflow" | "workspaces", "ragflow" | "collections" */
     char *url;     /* http(s)://host[:port][/path], no trailing slash, no userinfo */
     char *api_key; /* secret; NULL when not set */
-    char *tenancy; /* "shared" | "organization" | "subscription"; ragflow only */
-    struct config_pair *embedding_models;
+    char *tenancy; /* "shared" | "organization" | "subscription"; NULL for langflow */
+    struct config_pair *embedding_models; /* ragflow only */
     size_t n_embedding_models;
     int64_t concurrency; /* requests at once, 1..1024; default 16 */
     int64_t timeout_ms;  /* one request; default 30 s */
@@ -43,9 +47,9 @@ struct config_runtime {
 };
 
 struct config_offering {
-    char *type;  /* the key in `offerings` */
-    char *uuid;  /* Waldur's offering, canonical; NULL */
-    char *flow;  /* NULL: events must carry offering.flow_id */
+    char *type; /* the key in `offerings` */
+    char *uuid; /* Waldur's offering, canonical; NULL */
+    char *flow; /* NULL: events must carry offering.flow_id */
     char **capabilities;
     size_t n_capabilities;
     struct config_pair *variables; /* defaults, scalars as strings */
@@ -58,14 +62,14 @@ struct config {
     char *kafka_bootstrap_servers;
     char *kafka_group_id;
     char *topic_events, *topic_dead_letters, *topic_outcomes;
-    struct config_pair *kafka_properties; /* values secret where the name says password, secret, key, jaas, token */
+    struct config_pair *kafka_properties; /* for librdkafka, as they are */
     size_t n_kafka_properties;
     struct config_runtime *runtimes;
     size_t n_runtimes;
     struct config_offering *offerings;
     size_t n_offerings;
-    char *waldur_url;   /* NULL: not configured */
-    char *waldur_token; /* secret */
+    char *waldur_url;   /* no trailing slash; NULL: not configured */
+    char *waldur_token; /* secret; set exactly when waldur_url is */
     int64_t retry_initial_ms, retry_max_ms, retry_deadline_ms;
     double retry_factor; /* 1.0 .. 10.0 */
     int64_t retention_chat_history_ms, retention_dead_letters_ms, retention_events_ms;
@@ -76,27 +80,33 @@ struct config {
     char *log_level;  /* debug info warn error */
     char *log_format; /* json text */
     /* worker: limits of one process; all have defaults */
-    int64_t worker_max_jobs;         /* jobs held at once, 1..100000; default 1000 */
-    int64_t worker_inbox_high_water; /* waiting jobs above which consumption pauses; default 1000000 */
-    int64_t worker_drain_ms;         /* bound on SIGTERM's drain; default 25 s */
-    int64_t worker_lease_ms;         /* default 15 s; 3 s .. 5 m */
-    int64_t worker_probe_settle_ms;  /* between two looks that must both find nothing; default 2 s */
+    int64_t worker_max_jobs; /* jobs held at once, 1..100000; default 1000 */
+    int64_t
+        worker_inbox_high_water; /* waiting jobs above which consumption pauses; default 1000000 */
+    int64_t worker_drain_ms;     /* bound on SIGTERM's drain; default 25 s */
+    int64_t worker_lease_ms;     /* default 15 s; 3 s .. 5 m */
+    int64_t worker_probe_settle_ms; /* between two looks that must both find nothing; default 2 s */
 };
 
 /*
- * Reads and checks the file: NULL means $PROVISIONER_CONFIG, else /etc/provisioner/provisioner.yaml. On
- * failure -1 and *err with "file:line:column: what; what to do". *out is then untouched.
+ * Reads and checks the file: NULL means $PROVISIONER_CONFIG, else
+ * /etc/provisioner/provisioner.yaml. On failure -1 and *err with "file:line:column: what; what to
+ * do". *out is then untouched.
  */
 int config_load(const char *path, struct config **out, struct err *err);
 void config_free(struct config *c); /* wipes secrets */
 
-/* What `config` prints: effective values, defaults included, secrets as "********". */
+/*
+ * What `config` prints: effective values, defaults included, secrets as "********". The YAML loads
+ * again once the masks are filled in; what is not set is a comment there and null in JSON. 0, or -1
+ * when the buffer ends.
+ */
 int config_print_yaml(const struct config *c, struct buf *out);
 int config_print_json(const struct config *c, struct buf *out);
 
 /*
- * The runtime for a new subscription: dedicated wants the one whose organization is the slug; shared the
- * first shared one. NULL when there is none.
+ * The runtime for a new subscription: dedicated wants the one whose organization is the slug;
+ * shared the first shared one. NULL when there is none.
  */
 const struct config_runtime *config_runtime_for(const struct config *c, enum runtime_mode mode,
                                                 const char *organization_slug);

@@ -1,0 +1,628 @@
+/*
+ * The settings themselves, one table a kind of map, and what no single row can check.
+ */
+#include "config/config.h"
+
+#include <errno.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/str.h"
+#include "config/node.h"
+#include "config/settings.h"
+#include "config/value.h"
+
+#define SECOND  INT64_C(1000)
+#define MINUTE  (60 * SECOND)
+#define HOUR    (60 * MINUTE)
+#define DAY     (24 * HOUR)
+#define FOREVER (36500 * DAY)
+
+enum { URL_MAX = 1024, SLUG_MAX = 255, SECRET_MAX = 8192, PAIRS_MAX = 256, CAPABILITIES_MAX = 64 };
+
+static const char default_file[] = "/etc/provisioner/provisioner.yaml";
+
+#define AT(field) offsetof(struct config_runtime, field)
+static const struct config_setting runtime_rows[] = {
+    {.path = "name",
+     .type = CONFIG_TEXT,
+     .offset = AT(name),
+     .min = 1,
+     .max = 63,
+     .check = config_check_runtime_name,
+     .required = true,
+     .doc = "a name that no other runtime has, of lower-case letters, digits and \"-\""},
+    {.path = "mode",
+     .type = CONFIG_CHOICE_INDEX,
+     .offset = AT(mode),
+     .fallback = "shared",
+     .choices = "shared|dedicated",
+     .doc = "whom it serves"},
+    {.path = "organization",
+     .type = CONFIG_TEXT,
+     .offset = AT(organization),
+     .min = 1,
+     .max = SLUG_MAX,
+     .doc = "the slug of the organization that a dedicated runtime serves"},
+    {.path = "langflow.api",
+     .type = CONFIG_CHOICE,
+     .offset = AT(langflow.api),
+     .fallback = "langflow",
+     .choices = "langflow|workspaces",
+     .doc = "the dialect it speaks"},
+    {.path = "langflow.url",
+     .type = CONFIG_TEXT,
+     .offset = AT(langflow.url),
+     .min = 1,
+     .max = URL_MAX,
+     .check = config_check_url,
+     .required = true,
+     .doc = "Langflow's address, http(s)://host[:port][/path]"},
+    {.path = "langflow.api_key",
+     .type = CONFIG_TEXT,
+     .offset = AT(langflow.api_key),
+     .min = 1,
+     .max = SECRET_MAX,
+     .secret = true,
+     .doc = "its API key"},
+    {.path = "langflow.concurrency",
+     .type = CONFIG_INTEGER,
+     .offset = AT(langflow.concurrency),
+     .fallback = "16",
+     .min = 1,
+     .max = 1024,
+     .doc = "how many requests may be under way at once"},
+    {.path = "langflow.timeout",
+     .type = CONFIG_DURATION,
+     .offset = AT(langflow.timeout_ms),
+     .fallback = "30s",
+     .min = 100,
+     .max = HOUR,
+     .doc = "how long one request may take"},
+    {.path = "ragflow.api",
+     .type = CONFIG_CHOICE,
+     .offset = AT(ragflow.api),
+     .fallback = "ragflow",
+     .choices = "ragflow|collections",
+     .doc = "the dialect it speaks"},
+    {.path = "ragflow.url",
+     .type = CONFIG_TEXT,
+     .offset = AT(ragflow.url),
+     .min = 1,
+     .max = URL_MAX,
+     .check = config_check_url,
+     .required = true,
+     .doc = "RAGFlow's address, http(s)://host[:port][/path]"},
+    {.path = "ragflow.api_key",
+     .type = CONFIG_TEXT,
+     .offset = AT(ragflow.api_key),
+     .min = 1,
+     .max = SECRET_MAX,
+     .secret = true,
+     .doc = "its API key"},
+    {.path = "ragflow.tenancy",
+     .type = CONFIG_CHOICE,
+     .offset = AT(ragflow.tenancy),
+     .fallback = "shared",
+     .choices = "shared|organization|subscription",
+     .doc = "who gets a RAGFlow tenant of its own"},
+    {.path = "ragflow.embedding_models",
+     .type = CONFIG_PAIRS,
+     .offset = AT(ragflow.embedding_models),
+     .also = AT(ragflow.n_embedding_models),
+     .max = PAIRS_MAX,
+     .doc = "the events' names of embedding models and the product's"},
+    {.path = "ragflow.concurrency",
+     .type = CONFIG_INTEGER,
+     .offset = AT(ragflow.concurrency),
+     .fallback = "16",
+     .min = 1,
+     .max = 1024,
+     .doc = "how many requests may be under way at once"},
+    {.path = "ragflow.timeout",
+     .type = CONFIG_DURATION,
+     .offset = AT(ragflow.timeout_ms),
+     .fallback = "30s",
+     .min = 100,
+     .max = HOUR,
+     .doc = "how long one request may take"},
+};
+#undef AT
+
+static const struct config_table runtime_table = {
+    .rows = runtime_rows, .n = ARRAY_LEN(runtime_rows), .size = sizeof(struct config_runtime)};
+
+#define AT(field) offsetof(struct config_offering, field)
+static const struct config_setting offering_rows[] = {
+    {.path = "uuid",
+     .type = CONFIG_UUID,
+     .offset = AT(uuid),
+     .doc = "the Waldur offering it stands for"},
+    {.path = "flow",
+     .type = CONFIG_TEXT,
+     .offset = AT(flow),
+     .min = 1,
+     .max = SLUG_MAX,
+     .doc = "the flow of events that name none"},
+    {.path = "capabilities",
+     .type = CONFIG_TEXTS,
+     .offset = AT(capabilities),
+     .also = AT(n_capabilities),
+     .max = CAPABILITIES_MAX,
+     .doc = "the capabilities of events that name none"},
+    {.path = "variables",
+     .type = CONFIG_PAIRS,
+     .offset = AT(variables),
+     .also = AT(n_variables),
+     .max = PAIRS_MAX,
+     .secret = true,
+     .doc = "a workspace's variables; an event's go over them"},
+};
+#undef AT
+
+static const struct config_table offering_table = {.rows = offering_rows,
+                                                   .n = ARRAY_LEN(offering_rows),
+                                                   .size = sizeof(struct config_offering),
+                                                   .key_offset =
+                                                       offsetof(struct config_offering, type)};
+
+#define AT(field) offsetof(struct config, field)
+static const struct config_setting rows[] = {
+    {.path = "database.url",
+     .type = CONFIG_TEXT,
+     .offset = AT(database_url),
+     .min = 1,
+     .max = SECRET_MAX,
+     .required = true,
+     .secret = true,
+     .doc = "PostgreSQL's address, postgresql://user@host/database"},
+    {.path = "kafka.bootstrap_servers",
+     .type = CONFIG_TEXT,
+     .offset = AT(kafka_bootstrap_servers),
+     .min = 1,
+     .max = 4096,
+     .required = true,
+     .doc = "the brokers as host:port, parted by commas"},
+    {.path = "kafka.group_id",
+     .type = CONFIG_TEXT,
+     .offset = AT(kafka_group_id),
+     .fallback = "provisioner",
+     .min = 1,
+     .max = 255,
+     .doc = "the consumer group"},
+    {.path = "kafka.topics.events",
+     .type = CONFIG_TEXT,
+     .offset = AT(topic_events),
+     .fallback = "marketplace.subscriptions",
+     .min = 1,
+     .max = 249,
+     .check = config_check_topic,
+     .doc = "the topic of subscription events"},
+    {.path = "kafka.topics.dead_letters",
+     .type = CONFIG_TEXT,
+     .offset = AT(topic_dead_letters),
+     .fallback = "marketplace.subscriptions.dlq",
+     .min = 1,
+     .max = 249,
+     .check = config_check_topic,
+     .doc = "the topic of what cannot be decoded"},
+    {.path = "kafka.topics.outcomes",
+     .type = CONFIG_TEXT,
+     .offset = AT(topic_outcomes),
+     .fallback = "marketplace.subscriptions.outcomes",
+     .min = 1,
+     .max = 249,
+     .check = config_check_topic,
+     .doc = "the topic of outcomes"},
+    {.path = "kafka.properties",
+     .type = CONFIG_PAIRS,
+     .offset = AT(kafka_properties),
+     .also = AT(n_kafka_properties),
+     .max = PAIRS_MAX,
+     .check = config_check_kafka_property,
+     .secret = true,
+     .doc = "properties for librdkafka"},
+    {.path = "runtimes",
+     .type = CONFIG_LIST,
+     .offset = AT(runtimes),
+     .also = AT(n_runtimes),
+     .max = CONFIG_RUNTIMES_MAX,
+     .table = &runtime_table,
+     .required = true,
+     .doc = "at least one, with name, langflow.url and ragflow.url"},
+    {.path = "offerings",
+     .type = CONFIG_MAP,
+     .offset = AT(offerings),
+     .also = AT(n_offerings),
+     .max = CONFIG_OFFERINGS_MAX,
+     .check = config_check_offering_type,
+     .table = &offering_table,
+     .doc = "defaults by offering type"},
+    {.path = "waldur.url",
+     .type = CONFIG_TEXT,
+     .offset = AT(waldur_url),
+     .min = 1,
+     .max = URL_MAX,
+     .check = config_check_url,
+     .doc = "Waldur's API, https://host/api"},
+    {.path = "waldur.token",
+     .type = CONFIG_TEXT,
+     .offset = AT(waldur_token),
+     .min = 1,
+     .max = SECRET_MAX,
+     .secret = true,
+     .doc = "a token for it"},
+    {.path = "retry.initial",
+     .type = CONFIG_DURATION,
+     .offset = AT(retry_initial_ms),
+     .fallback = "1s",
+     .min = 1,
+     .max = HOUR,
+     .doc = "the first wait"},
+    {.path = "retry.factor",
+     .type = CONFIG_REAL,
+     .offset = AT(retry_factor),
+     .fallback = "2",
+     .min = 1,
+     .max = 10,
+     .doc = "how much longer each wait is"},
+    {.path = "retry.max",
+     .type = CONFIG_DURATION,
+     .offset = AT(retry_max_ms),
+     .fallback = "5m",
+     .min = 1,
+     .max = DAY,
+     .doc = "the longest wait"},
+    {.path = "retry.deadline",
+     .type = CONFIG_DURATION,
+     .offset = AT(retry_deadline_ms),
+     .fallback = "24h",
+     .min = 1,
+     .max = 365 * DAY,
+     .doc = "after how long a job fails"},
+    {.path = "retention.chat_history",
+     .type = CONFIG_DURATION,
+     .offset = AT(retention_chat_history_ms),
+     .fallback = "30d",
+     .max = FOREVER,
+     .doc = "how long chats outlive their subscription; 0: not at all"},
+    {.path = "retention.dead_letters",
+     .type = CONFIG_DURATION,
+     .offset = AT(retention_dead_letters_ms),
+     .fallback = "90d",
+     .max = FOREVER,
+     .doc = "how long dead letters are kept"},
+    {.path = "retention.events",
+     .type = CONFIG_DURATION,
+     .offset = AT(retention_events_ms),
+     .fallback = "90d",
+     .max = FOREVER,
+     .doc = "how long events are remembered, duplicates dropped"},
+    {.path = "secrets.master_key",
+     .type = CONFIG_KEY32,
+     .offset = AT(master_key),
+     .also = AT(has_master_key),
+     .secret = true,
+     .doc = "32 bytes in base64"},
+    {.path = "secrets.reveal_public_key",
+     .type = CONFIG_KEY32,
+     .offset = AT(reveal_public_key),
+     .also = AT(has_reveal_public_key),
+     .doc = "32 bytes in base64"},
+    {.path = "http.listen",
+     .type = CONFIG_TEXT,
+     .offset = AT(http_listen),
+     .fallback = "127.0.0.1:9464",
+     .min = 1,
+     .max = 255,
+     .check = config_check_listen,
+     .doc = "where health, metrics and hooks are served"},
+    {.path = "log.level",
+     .type = CONFIG_CHOICE,
+     .offset = AT(log_level),
+     .fallback = "info",
+     .choices = "debug|info|warn|error",
+     .doc = "from which level on"},
+    {.path = "log.format",
+     .type = CONFIG_CHOICE,
+     .offset = AT(log_format),
+     .fallback = "json",
+     .choices = "json|text",
+     .doc = "in which form"},
+    {.path = "worker.max_jobs",
+     .type = CONFIG_INTEGER,
+     .offset = AT(worker_max_jobs),
+     .fallback = "1000",
+     .min = 1,
+     .max = 100000,
+     .doc = "how many jobs one process holds"},
+    {.path = "worker.inbox_high_water",
+     .type = CONFIG_INTEGER,
+     .offset = AT(worker_inbox_high_water),
+     .fallback = "1000000",
+     .min = 1,
+     .max = 1000000000,
+     .doc = "how many waiting jobs pause consumption"},
+    {.path = "worker.drain",
+     .type = CONFIG_DURATION,
+     .offset = AT(worker_drain_ms),
+     .fallback = "25s",
+     .max = HOUR,
+     .doc = "how long SIGTERM waits for running steps"},
+    {.path = "worker.lease",
+     .type = CONFIG_DURATION,
+     .offset = AT(worker_lease_ms),
+     .fallback = "15s",
+     .min = 3 * SECOND,
+     .max = 5 * MINUTE,
+     .doc = "after how long a dead worker's jobs are taken over"},
+    {.path = "worker.probe_settle",
+     .type = CONFIG_DURATION,
+     .offset = AT(worker_probe_settle_ms),
+     .fallback = "2s",
+     .max = 10 * MINUTE,
+     .doc = "the time between two looks that must both find nothing"},
+};
+#undef AT
+
+const struct config_table config_settings = {
+    .rows = rows, .n = ARRAY_LEN(rows), .size = sizeof(struct config)};
+
+/* ---- what takes more than one row ---- */
+
+struct checks {
+    const struct config *c;
+    const struct config_node *root;
+    struct err *err;
+};
+
+/* The place of group.name, or of what is there of it. */
+static struct config_place place_in(const struct config_node *map, const char *group,
+                                    const char *name)
+{
+    const struct config_node *g = group ? config_node_get(map, group) : map;
+    const struct config_node *n = config_node_get(g, name);
+    return n ? n->at : g ? g->at : map->at;
+}
+
+static struct config_place place_of_runtime(const struct checks *k, size_t i, const char *name)
+{
+    const struct config_node *item = config_node_item(config_node_get(k->root, "runtimes"), i);
+    return place_in(item, NULL, name);
+}
+
+static int check_topics(const struct checks *k)
+{
+    const struct config *c = k->c;
+    const struct config_node *kafka = config_node_get(k->root, "kafka");
+    const char *topics[] = {c->topic_events, c->topic_dead_letters, c->topic_outcomes};
+    static const char *const names[] = {"events", "dead_letters", "outcomes"};
+    for (size_t i = 1; i < ARRAY_LEN(topics); i++) {
+        for (size_t j = 0; j < i; j++) {
+            if (str_eq(topics[i], topics[j])) {
+                return config_fail(
+                    c->file, place_in(kafka, "topics", names[i]), k->err,
+                    "kafka.topics.%s is the same topic as kafka.topics.%s; name another", names[i],
+                    names[j]);
+            }
+        }
+    }
+    return 0;
+}
+
+static int check_runtime(const struct checks *k, size_t i)
+{
+    const struct config *c = k->c;
+    const struct config_runtime *r = &c->runtimes[i];
+    bool dedicated = r->mode == RUNTIME_DEDICATED;
+    if (dedicated && !r->organization) {
+        return config_fail(
+            c->file, place_of_runtime(k, i, "mode"), k->err,
+            "runtimes[%zu] is dedicated; write organization, the slug that it serves", i);
+    }
+    if (!dedicated && r->organization) {
+        return config_fail(c->file, place_of_runtime(k, i, "organization"), k->err,
+                           "runtimes[%zu] is shared; remove organization, or write mode: dedicated",
+                           i);
+    }
+    for (size_t j = 0; j < i; j++) {
+        if (str_eq(c->runtimes[j].name, r->name)) {
+            return config_fail(c->file, place_of_runtime(k, i, "name"), k->err,
+                               "runtimes[%zu] has the name of runtimes[%zu]; name it otherwise", i,
+                               j);
+        }
+        if (dedicated && str_eq(c->runtimes[j].organization, r->organization)) {
+            return config_fail(c->file, place_of_runtime(k, i, "organization"), k->err,
+                               "runtimes[%zu] serves the organization of runtimes[%zu]; keep one",
+                               i, j);
+        }
+    }
+    return 0;
+}
+
+static int check_offerings(const struct checks *k)
+{
+    const struct config *c = k->c;
+    const struct config_node *offerings = config_node_get(k->root, "offerings");
+    for (size_t i = 1; i < c->n_offerings; i++) {
+        for (size_t j = 0; j < i && c->offerings[i].uuid; j++) {
+            if (str_eq(c->offerings[i].uuid, c->offerings[j].uuid)) {
+                return config_fail(c->file, place_in(config_node_item(offerings, i), NULL, "uuid"),
+                                   k->err, "offerings.%s has the uuid of offerings.%s; keep one",
+                                   c->offerings[i].type, c->offerings[j].type);
+            }
+        }
+    }
+    return 0;
+}
+
+static int check_waldur(const struct checks *k)
+{
+    const struct config *c = k->c;
+    if (!c->waldur_url == !c->waldur_token) {
+        return 0;
+    }
+    bool url = c->waldur_url != NULL;
+    return config_fail(c->file, place_in(k->root, "waldur", url ? "url" : "token"), k->err,
+                       "waldur.%s is set without waldur.%s; write both or none",
+                       url ? "url" : "token", url ? "token" : "url");
+}
+
+static int check_retry(const struct checks *k)
+{
+    const struct config *c = k->c;
+    if (c->retry_max_ms < c->retry_initial_ms) {
+        return config_fail(c->file, place_in(k->root, "retry", "max"), k->err,
+                           "retry.max is shorter than retry.initial; make it at least as long");
+    }
+    if (c->retry_deadline_ms < c->retry_initial_ms) {
+        return config_fail(
+            c->file, place_in(k->root, "retry", "deadline"), k->err,
+            "retry.deadline is shorter than retry.initial; make it at least as long");
+    }
+    return 0;
+}
+
+static int check_whole(const struct checks *k)
+{
+    for (size_t i = 0; i < k->c->n_runtimes; i++) {
+        if (check_runtime(k, i) != 0) {
+            return -1;
+        }
+    }
+    if (check_topics(k) != 0 || check_offerings(k) != 0 || check_waldur(k) != 0) {
+        return -1;
+    }
+    return check_retry(k);
+}
+
+/* ---- loading ---- */
+
+static int read_tree(const char *path, struct config_node **out, struct err *err)
+{
+    char *text = NULL;
+    size_t n = 0;
+    const char *reason = NULL;
+    if (config_file_read(path, CONFIG_FILE_MAX, &text, &n, &reason) != 0) {
+        return err_set(err, ERR_INVALID,
+                       "%.300s: %s; name a readable file of at most %d bytes with --config or "
+                       "PROVISIONER_CONFIG",
+                       path, reason, CONFIG_FILE_MAX);
+    }
+    int rc = config_node_parse(path, text, n, out, err);
+    config_file_free(text, n);
+    return rc;
+}
+
+static int fill(struct config *c, const struct config_node *root, struct err *err)
+{
+    if (config_settings_read(c->file, &config_settings, c, root, err) != 0) {
+        return -1;
+    }
+    struct checks k = {.c = c, .root = root, .err = err};
+    return check_whole(&k);
+}
+
+static const char *choose_file(const char *path)
+{
+    if (path) {
+        return path;
+    }
+    const char *named = getenv("PROVISIONER_CONFIG");
+    return named && named[0] ? named : default_file;
+}
+
+int config_load(const char *path, struct config **out, struct err *err)
+{
+    path = choose_file(path);
+    struct config *c = calloc(1, sizeof(*c));
+    struct config_node *root = NULL;
+    int rc = 0;
+    if (!c || !(c->file = str_dup(path))) {
+        rc = err_nomem(err);
+    }
+    if (rc == 0) {
+        rc = read_tree(path, &root, err);
+    }
+    if (rc == 0) {
+        rc = fill(c, root, err);
+    }
+    config_node_free(root);
+    if (rc != 0) {
+        config_free(c);
+        return -1;
+    }
+    *out = c;
+    return 0;
+}
+
+void config_free(struct config *c)
+{
+    if (!c) {
+        return;
+    }
+    config_settings_free(&config_settings, c);
+    free(c->file);
+    free(c);
+}
+
+/* ---- using ---- */
+
+int config_print_yaml(const struct config *c, struct buf *out)
+{
+    buf_adds(out, "# Effective settings; secrets are masked. From ");
+    buf_add_json(out, c->file); /* quoted: a file's name may hold a line break */
+    buf_addc(out, '\n');
+    return config_settings_print(&config_settings, c, false, out);
+}
+
+int config_print_json(const struct config *c, struct buf *out)
+{
+    return config_settings_print(&config_settings, c, true, out);
+}
+
+const struct config_runtime *config_runtime_for(const struct config *c, enum runtime_mode mode,
+                                                const char *organization_slug)
+{
+    for (size_t i = 0; i < c->n_runtimes; i++) {
+        const struct config_runtime *r = &c->runtimes[i];
+        if (r->mode == mode &&
+            (mode == RUNTIME_SHARED ||
+             (organization_slug && str_eq(r->organization, organization_slug)))) {
+            return r;
+        }
+    }
+    return NULL;
+}
+
+const struct config_runtime *config_runtime_named(const struct config *c, const char *name)
+{
+    for (size_t i = 0; i < c->n_runtimes; i++) {
+        if (str_eq(c->runtimes[i].name, name)) {
+            return &c->runtimes[i];
+        }
+    }
+    return NULL;
+}
+
+const struct config_offering *config_offering(const struct config *c, const char *type)
+{
+    for (size_t i = 0; i < c->n_offerings; i++) {
+        if (str_eq(c->offerings[i].type, type)) {
+            return &c->offerings[i];
+        }
+    }
+    return NULL;
+}
+
+const char *config_embedding_model(const struct config_product *p, const char *name)
+{
+    for (size_t i = 0; i < p->n_embedding_models; i++) {
+        if (str_eq(p->embedding_models[i].name, name)) {
+            return p->embedding_models[i].value;
+        }
+    }
+    return name;
+}
