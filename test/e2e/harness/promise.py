@@ -1,0 +1,135 @@
+"""The promise of the design's first section, checked literally."""
+
+import collections
+import json
+import re
+
+from .standin import MARKER
+
+_MARKED = re.compile(re.escape(MARKER) + r"([0-9a-f-]{36})")
+
+
+class Expected:
+    """What should be of one subscription. kept: a terminated one whose workspace waits out its retention."""
+
+    def __init__(self, active, rag=True, name=None, kept=False, known=True):
+        self.active, self.rag, self.name, self.kept = active, rag, name, kept
+        self.known = known  # False: terminated before anything was provisioned; there may be no agent_config row
+
+
+def _by_subscription(objects, problems, what):
+    ours = collections.defaultdict(list)
+    for o in objects:
+        if o["planted"]:
+            continue
+        found = _MARKED.fullmatch(o["marker"] or "")
+        if found:
+            ours[found.group(1)].append(o["object"])
+        else:
+            problems.append(f"{what} {o['object']['id']} was created without our marker: {o['marker']!r}")
+    return ours
+
+
+def _check_foreign(objects, foreign, problems, what):
+    """foreign: {id: the object as it was planted}."""
+    now = {o["object"]["id"]: o["object"] for o in objects if o["planted"]}
+    for id, before in foreign.items():
+        if id not in now:
+            problems.append(f"foreign {what} {id} is gone")
+        elif json.dumps(now[id]) != json.dumps(before):
+            problems.append(f"foreign {what} {id} was changed: {before} -> {now[id]}")
+
+
+def _check_active(uuid, want, config, workspaces, collections_, keys, problems):
+    def bad(text):
+        problems.append(f"active {uuid}: {text}")
+
+    if config is None:
+        return bad("no agent_config row")
+    if config["status"] != "ready":
+        bad(f"status {config['status']} ({config['status_reason']})")
+    if len(workspaces) != 1:
+        bad(f"{len(workspaces)} workspaces")
+    elif workspaces[0]["id"] != config["runtime_workspace_id"]:
+        bad(f"workspace {workspaces[0]['id']} exists, {config['runtime_workspace_id']} is recorded")
+    if len(collections_) != (1 if want.rag else 0):
+        bad(f"{len(collections_)} collections")
+    elif want.rag and collections_[0]["id"] != config["knowledge_base_id"]:
+        bad(f"collection {collections_[0]['id']} exists, {config['knowledge_base_id']} is recorded")
+    elif not want.rag and config["knowledge_base_id"]:
+        bad("a collection is recorded that is not wanted")
+    live = [k for k in keys if k["revoked_at"] is None]
+    if len(live) != 1:
+        bad(f"{len(live)} live keys")
+    elif live[0]["prefix"] != config["api_key"]:
+        bad(f"live key {live[0]['prefix']}, {config['api_key']} is recorded")
+    for o in workspaces + collections_:
+        if o["name"] != config["name"] or (want.name and o["name"] != want.name):
+            bad(f"the name is {o['name']}, recorded {config['name']}, expected {want.name}")
+    if want.rag and workspaces and collections_:
+        told = workspaces[0].get("variables", {}).get("ragflow_collection_id")
+        if told != collections_[0]["id"]:
+            bad(f"the workspace knows collection {told}, {collections_[0]['id']} exists")
+
+
+def _check_gone(uuid, want, config, workspaces, collections_, keys, problems):
+    def bad(text):
+        problems.append(f"terminated {uuid}: {text}")
+
+    if collections_:
+        bad(f"{len(collections_)} collections left")
+    if len(workspaces) > (1 if want.kept else 0):
+        bad(f"{len(workspaces)} workspaces left")
+    if [k for k in keys if k["revoked_at"] is None]:
+        bad("a live key is left")
+    if config is None:
+        if want.known:
+            bad("no agent_config row")
+        return
+    if config["status"] not in (("archived", "purged") if not want.kept else ("archived",)):
+        bad(f"status {config['status']} ({config['status_reason']})")
+    recorded = config["runtime_workspace_id"]
+    if recorded not in [w["id"] for w in workspaces] + [None]:
+        bad(f"workspace {recorded} is recorded and does not exist")
+    if config["knowledge_base_id"] is not None or config["api_key"] is not None:
+        bad("a collection or a key is still recorded")
+
+
+def _check_settled(db, problems):
+    for job in db.rows("SELECT id, subscription_uuid, kind, state, step, error FROM provisioning_job "
+                       "WHERE state NOT IN ('succeeded', 'superseded', 'cancelled') ORDER BY id LIMIT 20"):
+        problems.append(f"job {job['id']} of {job['subscription_uuid']}: {job['kind']} {job['state']} at {job['step']}: "
+                        f"{job['error']}")
+    for effect in db.rows("SELECT * FROM provisioning_effect WHERE state IN ('intended', 'unknown') LIMIT 20"):
+        problems.append(f"effect {effect['id']} of {effect['subscription_uuid']} is {effect['state']}: "
+                        f"{effect['product']} {effect['operation']}")
+    waiting = db.value("SELECT count(*) FROM outbox")
+    if waiting:
+        problems.append(f"{waiting} outcome events were not published")
+
+
+def check_promise(db, langflow, ragflow, expected, foreign=None):
+    """
+    expected: {uuid: Expected}, all subscriptions that there are. foreign: ({id: workspace}, {id: collection}) as
+    planted. Raises an AssertionError that lists what is wrong.
+    """
+    problems = []
+    workspaces, collections_ = langflow.objects(), ragflow.objects()
+    our_workspaces = _by_subscription(workspaces, problems, "workspace")
+    our_collections = _by_subscription(collections_, problems, "collection")
+    configs = {str(c["subscription_uuid"]): c for c in db.rows("SELECT * FROM agent_config")}
+    keys = collections.defaultdict(list)
+    for key in db.rows("SELECT subscription_uuid, prefix, revoked_at FROM agent_api_key"):
+        keys[str(key["subscription_uuid"])].append(key)
+    for uuid, want in expected.items():
+        check = _check_active if want.active else _check_gone
+        check(uuid, want, configs.get(uuid), our_workspaces.get(uuid, []), our_collections.get(uuid, []),
+              keys.get(uuid, []), problems)
+    for kind, found in (("workspaces", our_workspaces), ("collections", our_collections), ("configs", configs)):
+        for uuid in sorted(set(found) - set(expected)):
+            problems.append(f"{kind} of {uuid}, which nobody asked for")
+    if foreign:
+        _check_foreign(workspaces, foreign[0], problems, "workspace")
+        _check_foreign(collections_, foreign[1], problems, "collection")
+    _check_settled(db, problems)
+    assert not problems, f"{len(problems)} breaches:\n" + "\n".join(problems[:25])
