@@ -1,0 +1,142 @@
+#include "driver/facade.h"
+#include "langflow/langflow.h"
+
+#include "base/json.h"
+#include "base/str.h"
+
+/* Variables that belong to the platform; a tenant's edits of all others survive. */
+#define MARKER_VARIABLE "waldur_subscription"
+#define STATUS_VARIABLE "waldur_status"
+#define STATUS_ACTIVE   "active"
+#define STATUS_CLOSED   "closed"
+
+static bool ours(const cJSON *object, const struct driver_target *t)
+{
+    return str_eq(json_str(object, "variables." MARKER_VARIABLE), t->marker);
+}
+
+static bool add_text(cJSON *object, const char *name, const char *text)
+{
+    return cJSON_AddStringToObject(object, name, text) != NULL;
+}
+
+/* Everything that a workspace starts with, the platform's own variables over the others. */
+static cJSON *all_variables(const struct driver_target *t)
+{
+    cJSON *v = t->variables ? cJSON_Duplicate(t->variables, true) : cJSON_CreateObject();
+    if (!v) {
+        return NULL;
+    }
+    cJSON_DeleteItemFromObjectCaseSensitive(v, MARKER_VARIABLE);
+    cJSON_DeleteItemFromObjectCaseSensitive(v, STATUS_VARIABLE);
+    if (!add_text(v, MARKER_VARIABLE, t->marker) || !add_text(v, STATUS_VARIABLE, STATUS_ACTIVE)) {
+        cJSON_Delete(v);
+        return NULL;
+    }
+    return v;
+}
+
+static cJSON *create_body(const struct driver_target *t)
+{
+    cJSON *body = cJSON_CreateObject();
+    cJSON *variables = all_variables(t);
+    if (!body || !variables || !add_text(body, "name", t->name) ||
+        (t->flow_id && !add_text(body, "flow_id", t->flow_id)) ||
+        !cJSON_AddItemToObject(body, "variables", variables)) {
+        cJSON_Delete(variables);
+        cJSON_Delete(body);
+        return NULL;
+    }
+    return body;
+}
+
+static bool platform_owned(const char *name)
+{
+    return str_starts(name, "ragflow_") || str_starts(name, "waldur_");
+}
+
+/* What an open workspace still lacks: missing variables, and platform-owned ones that differ. */
+static cJSON *missing_variables(const cJSON *has, const struct driver_target *t, bool reopening)
+{
+    cJSON *want = all_variables(t);
+    cJSON *item = want ? want->child : NULL;
+    while (item) {
+        cJSON *next = item->next;
+        const cJSON *there = cJSON_GetObjectItemCaseSensitive(has, item->string);
+        bool matters = !there || reopening || platform_owned(item->string);
+        if (!matters || (there && cJSON_Compare(there, item, true))) {
+            cJSON_Delete(cJSON_DetachItemViaPointer(want, item));
+        }
+        item = next;
+    }
+    return want;
+}
+
+/* What shuts a workspace: its status, and no way to the documents any more. */
+static cJSON *closing_variables(const cJSON *has)
+{
+    cJSON *want = cJSON_CreateObject();
+    bool fine = want != NULL;
+    const cJSON *item = NULL;
+    if (fine && !str_eq(json_str(has, STATUS_VARIABLE), STATUS_CLOSED)) {
+        fine = add_text(want, STATUS_VARIABLE, STATUS_CLOSED);
+    }
+    cJSON_ArrayForEach(item, has)
+    {
+        if (fine && str_starts(item->string, "ragflow_") &&
+            !(cJSON_IsString(item) && item->valuestring[0] == '\0')) {
+            fine = add_text(want, item->string, "");
+        }
+    }
+    if (!fine) {
+        cJSON_Delete(want);
+        return NULL;
+    }
+    return want;
+}
+
+static cJSON *update_body(const cJSON *object, enum driver_goal goal, const struct driver_target *t,
+                          bool *needed)
+{
+    const cJSON *has = cJSON_GetObjectItemCaseSensitive(object, "variables");
+    bool closed = str_eq(json_str(has, STATUS_VARIABLE), STATUS_CLOSED);
+    cJSON *variables = goal == DRIVER_CLOSED ? closing_variables(has)
+                                             : missing_variables(has, t, closed);
+    *needed = !variables || variables->child;
+    cJSON *body = variables && *needed ? cJSON_CreateObject() : NULL;
+    if (!body || !cJSON_AddItemToObject(body, "variables", variables)) {
+        cJSON_Delete(variables);
+        cJSON_Delete(body);
+        return NULL;
+    }
+    return body;
+}
+
+static const struct facade_noun workspace = {
+    .path = "/api/v1/workspaces",
+    .effect_create = "workspace.create",
+    .effect_update = "workspace.update",
+    .effect_delete = "workspace.delete",
+    .ours = ours,
+    .create_body = create_body,
+    .update_body = update_body,
+};
+
+static struct driver_op *start(enum driver_goal goal, const struct driver_target *target,
+                               struct err *err)
+{
+    return facade_start(&workspace, goal, target, err);
+}
+
+static const struct driver_class workspaces = {
+    .api = "workspaces",
+    .start = start,
+    .next = facade_next,
+    .feed = facade_feed,
+    .free = facade_free,
+};
+
+const struct driver_class *langflow_driver(const char *api)
+{
+    return str_eq(api, workspaces.api) ? &workspaces : NULL;
+}
