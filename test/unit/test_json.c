@@ -257,7 +257,7 @@ static void faults_name_the_place(void **state)
         {"{\"a\":{\"b\":1 \"c\":2}}", "/a", "expected ',' or '}', at byte 12"},
         {"{\"a\":1}}", "", "something follows the document, at byte 7"},
         {"{\"a\":[1,2,", "/a/2", "the document ends too early, at byte 10"},
-        {"{\"\":{\"\":?}}", "//", "expected a value, at byte 9"},
+        {"{\"\":{\"\":?}}", "//", "expected a value, at byte 8"},
     };
     struct json_fault fault;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {

@@ -1,0 +1,167 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <sodium.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+
+#include "base/rng.h"
+#include "base/str.h"
+#include "secret/secret.h"
+
+static unsigned char public_key[SECRET_KEY_BYTES];
+static unsigned char private_key[SECRET_KEY_BYTES];
+
+static int start(void **state)
+{
+    (void)state;
+    rng_init();
+    return crypto_box_keypair(public_key, private_key);
+}
+
+static void keys_are_made_hashed_and_sealed(void **state)
+{
+    (void)state;
+    static const char base62[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    unsigned seen[128] = {0};
+    char last[API_KEY_LEN + 1] = "";
+    enum { ROUNDS = 1000 };
+    for (int i = 0; i < ROUNDS; i++) {
+        struct api_key key;
+        struct err err;
+        char clear[API_KEY_LEN + 1];
+        assert_int_equal(api_key_make(public_key, &key, &err), 0);
+        assert_int_equal(
+            api_key_open(key.sealed, sizeof(key.sealed), public_key, private_key, clear, &err), 0);
+        assert_int_equal(strlen(clear), API_KEY_LEN);
+        assert_true(str_starts(clear, "pk_live_"));
+        assert_int_equal(strspn(clear + 8, base62), API_KEY_LEN - 8);
+        assert_int_equal(strlen(key.prefix), API_KEY_PREFIX_LEN);
+        assert_true(str_starts(clear, key.prefix));
+        char hash[65];
+        str_sha256_hex(hash, clear, API_KEY_LEN);
+        assert_string_equal(key.hash_hex, hash);
+        assert_string_not_equal(clear, last);
+        str_copy(last, sizeof(last), clear);
+        for (const char *p = clear + 8; *p; p++)
+            seen[(unsigned char)*p]++;
+    }
+    /* 40,000 letters, 645 expected of each, sigma 25: five of them either way. */
+    for (size_t i = 0; i < 62; i++)
+        assert_in_range(seen[(unsigned char)base62[i]], 520, 770);
+}
+
+static void unusable_public_keys_are_refused(void **state)
+{
+    (void)state;
+    const unsigned char zero[SECRET_KEY_BYTES] = {0};
+    struct api_key key, before;
+    memset(&key, 0x5A, sizeof(key));
+    before = key;
+    struct err err;
+    assert_int_equal(api_key_make(zero, &key, &err), -1);
+    assert_int_equal(err.class, ERR_INVALID);
+    assert_memory_equal(&key, &before, sizeof(key));
+}
+
+static void only_the_right_key_opens(void **state)
+{
+    (void)state;
+    struct api_key key;
+    struct err err;
+    char clear[API_KEY_LEN + 1] = "untouched";
+    assert_int_equal(api_key_make(public_key, &key, &err), 0);
+    unsigned char other_public[SECRET_KEY_BYTES], other_private[SECRET_KEY_BYTES];
+    crypto_box_keypair(other_public, other_private);
+    assert_int_equal(
+        api_key_open(key.sealed, sizeof(key.sealed), other_public, other_private, clear, &err), -1);
+    assert_int_equal(err.class, ERR_INVALID);
+    assert_int_equal(
+        api_key_open(key.sealed, sizeof(key.sealed) - 1, public_key, private_key, clear, &err), -1);
+    for (size_t i = 0; i < sizeof(key.sealed); i += 7) {
+        key.sealed[i] ^= 1;
+        assert_int_equal(
+            api_key_open(key.sealed, sizeof(key.sealed), public_key, private_key, clear, &err), -1);
+        key.sealed[i] ^= 1;
+    }
+    assert_string_equal(clear, "untouched");
+}
+
+static void keys_are_read_from_base64(void **state)
+{
+    (void)state;
+    static const char *const good[] = {
+        "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+        "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8",
+        " \tAAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\r\n",
+    };
+    static const char *const bad[] = {
+        "",
+        " ",
+        "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHg==",  /* 31 */
+        "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g",  /* 33 */
+        "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8==", /* too much padding */
+        "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh9=",  /* stray bits */
+        "AAECAwQFBgcICQoLDA0O DxAREhMUFRYXGBkaGxwdHh8=",
+        "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8= x",
+        "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh-=", /* the URL alphabet */
+        "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
+    };
+    for (size_t i = 0; i < ARRAY_LEN(good); i++) {
+        unsigned char key[SECRET_KEY_BYTES] = {0xFF};
+        struct err err;
+        assert_int_equal(secret_key_parse(good[i], key, &err), 0);
+        for (size_t k = 0; k < sizeof(key); k++)
+            assert_int_equal(key[k], k);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        unsigned char key[SECRET_KEY_BYTES] = {0x5A};
+        struct err err;
+        assert_int_equal(secret_key_parse(bad[i], key, &err), -1);
+        assert_int_equal(err.class, ERR_INVALID);
+        assert_int_equal(key[0], 0x5A);
+        assert_null(strstr(err.msg, "AAEC"));
+    }
+}
+
+static void wipes(void **state)
+{
+    (void)state;
+    char s[] = "secret";
+    const char zero[sizeof(s)] = {0};
+    secret_wipe(s);
+    assert_memory_equal(s, zero, sizeof(s));
+    secret_wipe(s);
+    secret_wipe(NULL);
+}
+
+static void hardens_the_process(void **state)
+{
+    (void)state;
+    secret_harden_process();
+    struct rlimit core;
+    assert_int_equal(getrlimit(RLIMIT_CORE, &core), 0);
+    assert_int_equal(core.rlim_cur, 0);
+    assert_int_equal(core.rlim_max, 0);
+    assert_int_equal(prctl(PR_GET_DUMPABLE), 0);
+    /* The leak checker at exit has to attach to the process. */
+    prctl(PR_SET_DUMPABLE, 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(keys_are_made_hashed_and_sealed),
+        cmocka_unit_test(unusable_public_keys_are_refused),
+        cmocka_unit_test(only_the_right_key_opens),
+        cmocka_unit_test(keys_are_read_from_base64),
+        cmocka_unit_test(wipes),
+        cmocka_unit_test(hardens_the_process),
+    };
+    return cmocka_run_group_tests(tests, start, NULL);
+}
