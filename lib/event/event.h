@@ -1,7 +1,7 @@
 /*
- * Subscription events: CloudEvents 1.0 in structured and binary mode (Kafka protocol binding 1.0.2) into
- * one value. The schemas under schemas/ are the contract; the decoder validates with them (event/schema.h),
- * so the two cannot disagree. Unknown members are ignored.
+ * Subscription events: CloudEvents 1.0 in structured and binary mode (Kafka protocol binding 1.0.2)
+ * into one value. The schemas under schemas/ are the contract; the decoder validates with them
+ * (event/schema.h), so the two cannot disagree. Unknown members are ignored.
  */
 #ifndef EVENT_EVENT_H
 #define EVENT_EVENT_H
@@ -17,7 +17,6 @@
 enum {
     EVENT_BYTES_MAX = 1024 * 1024,
     EVENT_DEPTH_MAX = 32,
-    EVENT_STRING_MAX = 64 * 1024,
     EVENT_ID_MAX = 256,
     EVENT_SOURCE_MAX = 512,
     TRACEPARENT_MAX = 55,
@@ -37,19 +36,23 @@ struct event {
     char id[EVENT_ID_MAX * 4 + 1];
     char source[EVENT_SOURCE_MAX * 4 + 1];
     int64_t time_us; /* the event's `time`, else the fallback that was given */
-    char traceparent[TRACEPARENT_MAX + 1]; /* "" where there was none or it was malformed (W3C Trace Context 1) */
+    char traceparent[TRACEPARENT_MAX +
+                     1]; /* "" where there was none or it was malformed (W3C Trace Context 1) */
     char order_uuid[UUID_TEXT];
     char subscription_uuid[UUID_TEXT];
     char organization_uuid[UUID_TEXT]; /* "" in terminated, unless it was given */
-    char *data; /* normalised compact JSON of `data`: UUIDs canonical, unknown members gone; owned */
+    char
+        *data; /* normalised compact JSON of `data`: UUIDs canonical, unknown members gone; owned */
 };
 
 /*
  * Decodes one message. Mode by the headers: `content-type` application/cloudevents+json (parameters
- * allowed) or no content-type and no ce_specversion is structured; ce_specversion present is binary, where
- * attributes come from ce_* headers and the body is `data` (content-type application/json or none).
- * Pointers name the place in the structured form, e.g. "/data/plan/tier", for both modes; for a header,
- * "/type" and so on. On failure *fault says where and why, and *out is untouched.
+ * allowed) or no content-type and no ce_specversion is structured; ce_specversion present is
+ * binary, where attributes come from ce_* headers and the body is `data` (content-type
+ * application/json or none). Pointers name the place in the structured form, e.g.
+ * "/data/plan/tier", for both modes; for a header,
+ * "/type" and so on. On failure *fault says where and why, and *out is untouched; fault->internal
+ * means that the message may be fine and memory ended.
  */
 int event_decode(const void *body, size_t n, const struct event_header *headers, size_t n_headers,
                  int64_t fallback_time_us, struct event *out, struct json_fault *fault);
