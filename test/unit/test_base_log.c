@@ -170,12 +170,35 @@ static void a_line_has_a_bound(void **state)
     }
 }
 
+/* Whatever the last value's length, the line ends properly and within the bound. */
+static void a_line_is_whole_at_any_length(void **state)
+{
+    (void)state;
+    log_setup(LOG_INFO, true, ends[0]);
+    char full[2049], last[2049];
+    memset(full, 'x', sizeof(full) - 1);
+    full[sizeof(full) - 1] = '\0';
+    for (size_t n = 1700; n < 2048; n++) {
+        memset(last, 'y', n);
+        last[n] = '\0';
+        log_event(LOG_INFO, "e", LOG_S("a", full), LOG_S("b", full), LOG_S("c", full),
+                  LOG_S("d", last), LOG_S("e", full));
+        cJSON *t = written_json();
+        assert_int_equal(strlen(json_str(t, "c")), 2048);
+        /* A value goes whole or is marked, or its absence is. */
+        const char *d = json_str(t, "d");
+        assert_true(str_eq(d, last) || strstr(d, "y…") != NULL);
+        assert_true(json_get(t, "e") || json_bool(t, "cut", false));
+        cJSON_Delete(t);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(writes_json_lines),     cmocka_unit_test(writes_text_lines),
         cmocka_unit_test(keeps_below_its_level), cmocka_unit_test(cuts_what_is_long),
-        cmocka_unit_test(a_line_has_a_bound),
+        cmocka_unit_test(a_line_has_a_bound),    cmocka_unit_test(a_line_is_whole_at_any_length),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }

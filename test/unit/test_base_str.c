@@ -254,10 +254,15 @@ static void random_numbers(void **state)
         seen[rng_below(&r, 6)]++;
     for (size_t i = 0; i < ARRAY_LEN(seen); i++)
         assert_in_range(seen[i], 9500, 10500);
-    /* A bound just above 2^63: nearly every second value has to be drawn again. */
-    uint64_t huge = (UINT64_C(1) << 63) + 1;
-    for (int i = 0; i < 1000; i++)
-        assert_true(rng_below(&r, huge) < huge);
+    /* Three quarters of 2^64: taking the remainder alone would favour the lowest third, 1 in 2. */
+    uint64_t huge = UINT64_C(3) << 62;
+    unsigned low = 0;
+    for (int i = 0; i < 30000; i++) {
+        uint64_t v = rng_below(&r, huge);
+        assert_true(v < huge);
+        low += v < huge / 3;
+    }
+    assert_in_range(low, 9500, 10500);
 }
 
 static int start(void **state)

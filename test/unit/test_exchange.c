@@ -133,6 +133,11 @@ static void cuts_the_servers_words(void **state)
     exchange_words(&r, words);
     assert_int_equal(strlen(words), 199); /* 1 + 66 * 3: the 67th would not fit */
     assert_true(str_is_utf8(words, strlen(words)));
+    buf_reset(&b);
+    buf_addf(&b, "{\"detail\":\"%0500d\"}", 7);
+    r = answer(400, buf_str(&b));
+    exchange_words(&r, words);
+    assert_int_equal(strlen(words), 200);
     buf_done(&b);
 }
 
