@@ -347,6 +347,12 @@ int config_node_parse(const char *file, const char *text, size_t n, struct confi
     if (!yaml_parser_initialize(&parser)) {
         return err_nomem(err);
     }
+    /* The encoding is told, not guessed: UTF-16 is refused. So the byte order mark is ours to skip.
+     */
+    if (n >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0) {
+        text += 3;
+        n -= 3;
+    }
     yaml_parser_set_encoding(&parser, YAML_UTF8_ENCODING);
     yaml_parser_set_input_string(&parser, (const unsigned char *)text, n);
     struct builder b = {.file = file, .err = err};

@@ -198,8 +198,7 @@ static int store_key32(const struct scope *s, const struct config_setting *row,
     unsigned char key[SECRET_KEY_BYTES];
     struct err ignored; /* its words know nothing of the place */
     if (secret_key_parse(v->text, key, &ignored) != 0) {
-        return bad(s, row, v->at,
-                   "must be 32 bytes in base64, 44 characters");
+        return bad(s, row, v->at, "must be 32 bytes in base64, 44 characters");
     }
     memcpy(field(s, row), key, sizeof(key));
     sodium_memzero(key, sizeof(key));

@@ -16,7 +16,7 @@
 #define LETTERS  "abcdefghijklmnopqrstuvwxyz"
 #define CAPITALS "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
-enum { REFERENCE_SHOWN_MAX = 120, MILLION = 1000000 };
+enum { REFERENCE_SHOWN_MAX = 120 };
 
 void config_file_free(char *text, size_t n)
 {
@@ -174,6 +174,27 @@ void config_value_done(struct config_value *v)
     v->text = NULL;
 }
 
+/* U+0000.. and U+0080.. controls, the line separators U+2028 and U+2029, U+FEFF, U+FFFE, U+FFFF. */
+static bool is_foreign(const unsigned char *p, bool lines)
+{
+    switch (p[0]) {
+    case '\t':
+    case '\n':
+    case '\r':
+        return !lines;
+    case 0x7F:
+        return true;
+    case 0xC2:
+        return p[1] <= 0x9F;
+    case 0xE2:
+        return p[1] == 0x80 && (p[2] == 0xA8 || p[2] == 0xA9);
+    case 0xEF:
+        return (p[1] == 0xBB && p[2] == 0xBF) || (p[1] == 0xBF && p[2] >= 0xBE);
+    default:
+        return p[0] < 0x20;
+    }
+}
+
 bool config_text_clean(const char *s, bool lines)
 {
     size_t n = strlen(s);
@@ -181,14 +202,7 @@ bool config_text_clean(const char *s, bool lines)
         return false;
     }
     for (size_t i = 0; i < n; i++) {
-        unsigned char c = (unsigned char)s[i], d = (unsigned char)s[i + 1];
-        bool breaks = c == '\t' || c == '\n' || c == '\r';
-        bool control =
-            (c < 0x20 && !(lines && breaks)) || c == 0x7F || (c == 0xC2 && d >= 0x80 && d <= 0x9F);
-        /* U+FEFF, U+FFFE and U+FFFF: no YAML file may hold them. */
-        bool outside = c == 0xEF && ((d == 0xBB && (unsigned char)s[i + 2] == 0xBF) ||
-                                     (d == 0xBF && (unsigned char)s[i + 2] >= 0xBE));
-        if (control || outside) {
+        if (is_foreign((const unsigned char *)s + i, lines)) {
             return false;
         }
     }
