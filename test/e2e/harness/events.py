@@ -109,7 +109,7 @@ class Producer:
         self.errors = []
         self.sent = {}  # (source, id): how often
         self._producer = KafkaProducer({"bootstrap.servers": bootstrap, "acks": "all", "enable.idempotence": True,
-                                        "message.max.bytes": 12000000, "linger.ms": 5})
+                                        "message.max.bytes": 12000000, "linger.ms": 5, "log_level": 2})
 
     def _delivered(self, error, message):
         if error:
@@ -146,7 +146,7 @@ class Reader:
         self.messages = []
         self._consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": f"reader-{uuids.uuid4()}",
                                    "auto.offset.reset": "earliest", "enable.auto.commit": False,
-                                   "fetch.message.max.bytes": 12000000})
+                                   "fetch.message.max.bytes": 12000000, "log_level": 2})
         self._consumer.subscribe([topic])
 
     def poll(self, timeout=0.2):

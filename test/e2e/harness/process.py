@@ -154,6 +154,8 @@ def _end():
             _closers.pop()()
         except Exception as e:  # one server's trouble must not keep the others alive
             print(f"while ending: {e}", file=sys.stderr)
+    if _guard is not None:
+        _guard.close()
     if _workdir is not None and not keep:
         shutil.rmtree(_workdir, ignore_errors=True)
 

@@ -98,8 +98,8 @@ def _check_gone(uuid, want, config, workspaces, collections_, keys, problems):
 def _check_settled(db, problems):
     for job in db.rows("SELECT id, subscription_uuid, kind, state, step, error FROM provisioning_job "
                        "WHERE state NOT IN ('succeeded', 'superseded', 'cancelled') ORDER BY id LIMIT 20"):
-        problems.append(f"job {job['id']} of {job['subscription_uuid']}: {job['kind']} {job['state']} at {job['step']}: "
-                        f"{job['error']}")
+        problems.append(f"job {job['id']} of {job['subscription_uuid']}: {job['kind']} {job['state']} at "
+                        f"{job['step']}: {job['error']}")
     for effect in db.rows("SELECT * FROM provisioning_effect WHERE state IN ('intended', 'unknown') LIMIT 20"):
         problems.append(f"effect {effect['id']} of {effect['subscription_uuid']} is {effect['state']}: "
                         f"{effect['product']} {effect['operation']}")

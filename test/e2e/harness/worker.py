@@ -76,10 +76,11 @@ class Installation:
             self._set(path, value)
 
     def _set(self, path, value):
+        """path: "retry.max", "runtimes.0.langflow.url"."""
         at = self.settings
         *parents, last = path.split(".")
         for name in parents:
-            at = at.setdefault(name, {})
+            at = at[int(name)] if isinstance(at, list) else at.setdefault(name, {})
         at[last] = value
 
     def _write(self, name, text):

@@ -1,0 +1,119 @@
+"""
+SIGKILL, again and again, under load. KILLS: how often (default 100). KILLS_SEED: another sequence.
+"""
+
+import os
+import random
+import signal
+import time
+
+from harness import Case, Expected, Subscription, eventually, main, say
+
+KILLS = int(os.environ.get("KILLS", "100"))
+SEED = int(os.environ.get("KILLS_SEED", "20261121"))
+TAKEOVER_S = 20
+
+
+class Kills(Case):
+    def load(self, rng, number, living):
+        """One more event: a new subscription, or the end of one that lives."""
+        if living and rng.random() < 0.4:
+            sub = living.pop(rng.randrange(len(living)))
+            return sub, sub.terminated(), False
+        sub = Subscription("kill", number, offering="faq" if number % 4 == 0 else "csa")
+        living.append(sub)
+        return sub, sub.created(), True
+
+    def test_killed_under_load(self):
+        rng = random.Random(SEED)
+        say(f"{KILLS} kills, seed {SEED}")
+        stage = self.stage(workers=2, overrides={"worker.lease": "3s", "worker.probe_settle": "300ms"})
+        foreign = stage.plant_foreign(20)
+        for standin in (stage.langflow, stage.ragflow):
+            standin.fault("lose_reply", probability=0.02, seed=SEED, path_prefix="/api/")
+            standin.fault("delay_reply", every=True, ms=30, path_prefix="/api/")
+        expected, living = {}, []
+        for kill in range(KILLS):
+            for _ in range(rng.randrange(4, 12)):
+                sub, event, active = self.load(rng, len(expected), living)
+                expected[sub.uuid] = Expected(active, sub.rag, sub.name if active else None, known=False)
+                stage.producer.send(*[event] * rng.randrange(1, 3), binary=rng.random() < 0.5, flush=False)
+            stage.producer.flush()
+            victim = rng.choice(stage.workers)
+            time.sleep(rng.uniform(0.02, 0.6))
+            self.assertTrue(victim.alive(), victim.tail())
+            victim.kill()
+            victim.start(ready=False)
+            if kill % 10 == 9:
+                say(f"{kill + 1} kills; {stage.db.events()} of {len(stage.producer.sent)} events taken in, "
+                    f"{stage.db.live_jobs()} jobs live")
+        for worker in stage.workers:
+            worker.wait_ready(60)
+        stage.promise(expected, foreign, timeout=300)
+        for standin in (stage.langflow, stage.ragflow):
+            say(f"{standin.dialect}: {standin.faults()[0]['fired']} answers lost besides")
+        for worker in stage.workers:
+            worker.assert_clean()
+
+    def running_of(self, stage, worker):
+        return {r["id"] for r in stage.db.rows(
+            "SELECT j.id FROM provisioning_job j JOIN worker w ON w.owner = j.lease_owner "
+            "WHERE j.state = 'running' AND w.pid = %s", worker.pid)}
+
+    def test_a_killed_replicas_jobs_move_on(self):
+        stage = self.stage(workers=2)  # with the lease that the program has by itself
+        for standin in (stage.langflow, stage.ragflow):
+            standin.fault("delay_reply", every=True, ms=1500, path_prefix="/api/")
+        subs = [Subscription("moved", i) for i in range(40)]
+        stage.producer.send(*(s.created() for s in subs))
+        both = eventually(lambda: self.running_of(stage, stage.workers[0]) or self.running_of(stage, stage.workers[1]),
+                          30, "jobs are under way", describe=stage.describe)
+        self.assertTrue(both)
+        victim = max(stage.workers, key=lambda w: len(self.running_of(stage, w)))
+        victim.kill()
+        killed = time.monotonic()
+        jobs = self.running_of(stage, victim)
+        say(f"killed with {len(jobs)} jobs under way")
+        self.assertTrue(jobs, "the victim had nothing to lose")
+        eventually(lambda: not self.running_of(stage, victim) & jobs, TAKEOVER_S, "another replica has them all",
+                   describe=stage.describe)
+        say(f"taken over within {time.monotonic() - killed:.1f} s")
+        stage.promise({s.uuid: Expected(True, name=s.name) for s in subs}, timeout=120)
+
+    def test_a_paused_replica_wakes_up_to_lost_leases(self):
+        """SIGSTOP for longer than the lease: its jobs move on, and what it then does changes nothing."""
+        stage = self.stage(workers=2, overrides={"worker.lease": "3s"})
+        for standin in (stage.langflow, stage.ragflow):
+            standin.fault("delay_reply", every=True, ms=1000, path_prefix="/api/")
+        subs = [Subscription("paused", i) for i in range(30)]
+        stage.producer.send(*(s.created() for s in subs))
+        victim = eventually(lambda: next((w for w in stage.workers if self.running_of(stage, w)), None), 30,
+                            "jobs are under way", describe=stage.describe)
+        victim.process.send_signal(signal.SIGSTOP)
+        stopped = self.running_of(stage, victim)
+        try:
+            eventually(lambda: not self.running_of(stage, victim) & stopped, TAKEOVER_S, "the jobs move on",
+                       describe=stage.describe)
+        finally:
+            victim.process.send_signal(signal.SIGCONT)
+        stage.promise({s.uuid: Expected(True, name=s.name) for s in subs}, timeout=120)
+
+    def test_sigterm_drains(self):
+        stage = self.stage(workers=2)
+        for standin in (stage.langflow, stage.ragflow):
+            standin.fault("delay_reply", every=True, ms=300, path_prefix="/api/")
+        subs = [Subscription("drained", i) for i in range(60)]
+        stage.producer.send(*(s.created() for s in subs))
+        leaver, stayer = stage.workers
+        eventually(lambda: self.running_of(stage, leaver), 30, "jobs are under way", describe=stage.describe)
+        pid, began = leaver.pid, time.monotonic()
+        leaver.stop()
+        say(f"drained in {time.monotonic() - began:.1f} s")
+        left = stage.db.value("SELECT count(*) FROM provisioning_job j JOIN worker w ON w.owner = j.lease_owner "
+                              "WHERE w.pid = %s AND j.state = 'running'", pid)
+        self.assertEqual(left, 0, "it gave back what it did not finish")
+        stage.promise({s.uuid: Expected(True, name=s.name) for s in subs}, timeout=60)
+
+
+if __name__ == "__main__":
+    main()
