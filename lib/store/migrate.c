@@ -156,18 +156,19 @@ static int sql_failed(PGconn *conn, const struct migration *m, const PGresult *r
                       struct err *err)
 {
     if (PQstatus(conn) != CONNECTION_OK)
-        return err_set(err, ERR_UNKNOWN,
+        return err_set(err, ERR_UNAVAILABLE, /* its commit had not been sent */
                        "%s: the database connection was lost; run migrate again", m->name);
     const char *position = PQresultErrorField(res, PG_DIAG_STATEMENT_POSITION);
-    int line = position ? line_of_position(m->sql, position)
-                        : migrate_statement_line(m->sql, statement);
+    int line =
+        position ? line_of_position(m->sql, position) : migrate_statement_line(m->sql, statement);
     char where[160];
     snprintf(where, sizeof(where), "%s:%d", m->name, line);
     pg_err_from_result(err, res, where);
     return -1;
 }
 
-/* The whole file in one simple query, so that the results before the error tell which one failed. */
+/* The whole file in one simple query, so that the results before the error tell which one failed.
+ */
 static int execute_file(PGconn *conn, const struct migration *m, struct err *err)
 {
     if (!PQsendQuery(conn, m->sql))
@@ -246,7 +247,8 @@ static int table_exists(PGconn *conn, bool *exists, struct err *err)
     return 0;
 }
 
-/* Only where it is missing: "if not exists" asks for the right to create even when there is nothing to do. */
+/* Only where it is missing: "if not exists" asks for the right to create even when there is nothing
+ * to do. */
 static int ensure_table(PGconn *conn, struct err *err)
 {
     static const char *const steps[] = {

@@ -34,8 +34,8 @@ typedef void migrate_say_fn(void *ctx, const struct migration *m, bool applied);
 /*
  * Applies what is missing (check: only counts, and writes nothing). say (may be NULL) is called for
  * each file applied or pending. Any number may run at once; the others wait, at most a minute. Each
- * file runs with search_path agent_marketplace, public. Errors: a recorded checksum differs from the
- * file's, a file is missing or older than what is applied, or the database is newer than this
+ * file runs with search_path agent_marketplace, public. Errors: a recorded checksum differs from
+ * the file's, a file is missing or older than what is applied, or the database is newer than this
  * program (ERR_CONFLICT); SQL failed (file and line in the message; class and sqlstate from
  * PostgreSQL); another run kept the lock (ERR_UNAVAILABLE). What was applied before an error stays
  * applied; *report is filled on success alone.

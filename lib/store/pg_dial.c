@@ -33,7 +33,8 @@ int pg_dial_start(struct pg_dial *d, struct loop *loop, const char *url, const c
     d->timer.fn = on_timer;
     d->timer.ctx = d;
     str_copy(d->application, sizeof(d->application), application);
-    rng_seed(&d->rng, (uint64_t)clock_mono_us() ^ (uint64_t)getpid() << 32 ^ (uint64_t)(uintptr_t)d);
+    rng_seed(&d->rng,
+             (uint64_t)clock_mono_us() ^ (uint64_t)getpid() << 32 ^ (uint64_t)(uintptr_t)d);
     if (loop_timer_set(loop, &d->timer, 0, err) != 0)
         return -1;
     d->url = str_dup(url);
@@ -70,7 +71,8 @@ void pg_dial_done(struct pg_dial *d)
     d->url = NULL;
 }
 
-/* Doubles up to the cap; between half and the whole of it, so that workers do not come back in step. */
+/* Doubles up to the cap; between half and the whole of it, so that workers do not come back in
+ * step. */
 static int64_t backoff_ms(struct pg_dial *d)
 {
     int64_t ms = PG_BACKOFF_MIN_MS;
@@ -84,7 +86,10 @@ static int64_t backoff_ms(struct pg_dial *d)
 void pg_dial_drop(struct pg_dial *d, const char *why)
 {
     char line[ERR_MSG_MAX];
-    pg_error_line(why ? why : PQerrorMessage(d->conn), line, sizeof(line));
+    if (why)
+        str_copy(line, sizeof(line), why);
+    else
+        pg_error_line(PQerrorMessage(d->conn), line, sizeof(line));
     if (d->settled && clock_mono_ms() - d->settled_ms >= PG_STEADY_MS)
         d->attempts = 0;
     close_connection(d);

@@ -15,10 +15,11 @@
 
 enum {
     PG_CONNECT_MS = 10000, /* one attempt, set-up included */
+    PG_SILENCE_MS = 5000,  /* beyond what statement_timeout allows */
     PG_BACKOFF_MIN_MS = 100,
     PG_BACKOFF_MAX_MS = 5000,
     PG_STEADY_MS = 5000, /* a connection that lasted this long starts the backoff anew */
-    PG_TICK_MS = 5000,   /* how often `tick` is called while settled */
+    PG_TICK_MS = 1000,   /* how often `tick` is called while settled */
     PG_APPLICATION_MAX = 64
 };
 
@@ -79,10 +80,12 @@ struct pg_dial {
 int pg_dial_start(struct pg_dial *d, struct loop *loop, const char *url, const char *application,
                   struct err *err);
 void pg_dial_done(struct pg_dial *d);
-/* Watches the connection's descriptor (anew); on failure the connection is dropped and -1 returned. */
+/* Watches the connection's descriptor (anew); on failure the connection is dropped and -1 returned.
+ */
 int pg_dial_watch(struct pg_dial *d, uint32_t events, loop_fd_fn *fn, void *ctx);
 void pg_dial_settle(struct pg_dial *d);
-/* Closes the connection, times the next attempt, calls lost. why: any text, NULL for libpq's own. */
+/* Closes the connection, times the next attempt, calls lost. why: any text, NULL for libpq's own.
+ */
 void pg_dial_drop(struct pg_dial *d, const char *why);
 
 #endif

@@ -37,8 +37,10 @@ void pg_conninfo_fill(struct pg_conninfo *c, const char *url, const char *applic
         c->keywords[n] = defaults[n][0];
         c->values[n] = defaults[n][1];
     }
-    const char *const rest[][2] = {
-        {"dbname", url}, {"application_name", application}, {"client_encoding", "UTF8"}, {NULL, NULL}};
+    const char *const rest[][2] = {{"dbname", url},
+                                   {"application_name", application},
+                                   {"client_encoding", "UTF8"},
+                                   {NULL, NULL}};
     for (size_t i = 0; i < ARRAY_LEN(rest); i++, n++) {
         c->keywords[n] = rest[i][0];
         c->values[n] = rest[i][1];
@@ -47,9 +49,10 @@ void pg_conninfo_fill(struct pg_conninfo *c, const char *url, const char *applic
 
 int pg_url_check(const char *url, struct err *err)
 {
-    /* Anything without "=" or a scheme libpq takes for a database's name; no one means that here. */
-    if (!url || (!str_starts(url, "postgresql://") && !str_starts(url, "postgres://") &&
-                 !strchr(url, '=')))
+    /* Anything without "=" or a scheme libpq takes for a database's name; no one means that here.
+     */
+    if (!url ||
+        (!str_starts(url, "postgresql://") && !str_starts(url, "postgres://") && !strchr(url, '=')))
         return err_set(err, ERR_INVALID,
                        "the database URL is not of the form postgresql://user:password@host/name");
     char *message = NULL;
@@ -57,8 +60,9 @@ int pg_url_check(const char *url, struct err *err)
     /* The message may quote a part of the password, so it is not passed on. */
     PQfreemem(message);
     if (!options)
-        return err_set(err, ERR_INVALID,
-                       "the database URL cannot be read; special characters in it need %%-encoding");
+        return err_set(
+            err, ERR_INVALID,
+            "the database URL cannot be read; special characters in it need %%-encoding");
     PQconninfoFree(options);
     return 0;
 }
@@ -87,10 +91,11 @@ static bool state_in(const char *sqlstate, const char *const *list, size_t n)
 enum err_class pg_class_of(const char *sqlstate)
 {
     static const char *const unknown[] = {"40003", "08007"}; /* the outcome of a commit is lost */
-    /* The server's trouble, not the statement's: connections, rollbacks (deadlock), resources, locks
-     * and time-outs, its disk, a stand-by, a prepared statement that is not there (any more). */
-    static const char *const unavailable[] = {"08",    "40",   "53", "55P03",
-                                              "57014", "57P0", "58", "25006", "26000"};
+    /* The server's trouble, not the statement's: connections, rollbacks (deadlock), resources,
+     * locks and time-outs, its disk, a stand-by, a prepared statement that is not there (any more).
+     */
+    static const char *const unavailable[] = {"0800", "40", "53",    "55P03", "57014",
+                                              "57P0", "58", "25006", "26000"};
     if (state_in(sqlstate, unknown, ARRAY_LEN(unknown)))
         return ERR_UNKNOWN;
     if (state_in(sqlstate, unavailable, ARRAY_LEN(unavailable)))
@@ -107,7 +112,8 @@ bool pg_is_stale(const PGresult *res)
 {
     if (str_eq(pg_sqlstate(res), "26000"))
         return true;
-    /* "cached plan must not change result type"; the words are translated, the function's name is not. */
+    /* "cached plan must not change result type"; the words are translated, the function's name is
+     * not. */
     return str_eq(pg_sqlstate(res), "0A000") &&
            str_eq(PQresultErrorField(res, PG_DIAG_SOURCE_FUNCTION), "RevalidateCachedQuery");
 }
@@ -131,9 +137,9 @@ void pg_err_from_result(struct err *err, const PGresult *res, const char *what)
         str_copy(words, sizeof(words), primary);
     else
         pg_error_line(PQresultErrorMessage(res), words, sizeof(words));
-    err_set(err, class, "%s: %s%s%s%s%s%s%s", what, words,
-            constraint ? " (constraint " : "", constraint ? constraint : "", constraint ? ")" : "",
-            *state ? " [" : "", state, *state ? "]" : "");
+    err_set(err, class, "%s: %s%s%s%s%s%s%s", what, words, constraint ? " (constraint " : "",
+            constraint ? constraint : "", constraint ? ")" : "", *state ? " [" : "", state,
+            *state ? "]" : "");
     str_copy(err->sqlstate, sizeof(err->sqlstate), state);
 }
 
@@ -159,8 +165,8 @@ static bool line_starts(const char *line, size_t n, const char *word)
 }
 
 /*
- * What libpq itself quotes may come from a mis-read URL, and so be a part of the password ("@" or "/"
- * in it not encoded). Safe are the server's words, and a host that was found.
+ * What libpq itself quotes may come from a mis-read URL, and so be a part of the password ("@" or
+ * "/" in it not encoded). Safe are the server's words, and a host that was found.
  */
 static bool quotes_are_safe(const char *line, size_t n)
 {
