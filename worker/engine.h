@@ -1,7 +1,7 @@
 /*
- * The engine: claims jobs and brings them to their end. It owns the leases, the executor, the upstreams and
- * the database connection of one process; `run` gives it Kafka beside it, `retention` lets it work on a few
- * jobs alone.
+ * The engine: claims jobs and brings them to their end. It owns the leases, the executor, the
+ * upstreams and the database connection of one process; `run` gives it Kafka beside it, `retention`
+ * lets it work on a few jobs alone.
  */
 #ifndef WORKER_ENGINE_H
 #define WORKER_ENGINE_H
@@ -23,6 +23,8 @@ struct engine_options {
     struct metrics *metrics;     /* borrowed */
     const int64_t *only;         /* copied; job ids to restrict to, NULL for all */
     size_t n_only;
+    loop_fn *on_outcome; /* an outcome was committed to the outbox; NULL allowed */
+    void *outcome_ctx;
 };
 
 struct engine *engine_new(struct loop *loop, const struct engine_options *options, struct err *err);
@@ -30,8 +32,8 @@ struct engine *engine_new(struct loop *loop, const struct engine_options *option
 void engine_free(struct engine *e);
 
 /*
- * Claims nothing more, lets jobs reach their next boundary, gives the rest back, and calls done within
- * timeout_ms.
+ * Claims nothing more, lets jobs reach their next boundary, gives the rest back, and calls done
+ * within timeout_ms.
  */
 void engine_drain(struct engine *e, int64_t timeout_ms, loop_fn *done, void *ctx);
 
@@ -44,16 +46,17 @@ struct pg *engine_pg(struct engine *e);
 const char *engine_owner(const struct engine *e);
 
 struct engine_health {
-    bool database;      /* connected */
-    bool schema;        /* at the version this program needs */
-    bool leased;        /* a live lease is held */
-    const char *why;    /* first thing that is wrong, "" for nothing; borrowed until the next turn */
-    size_t jobs;        /* in hand */
+    bool database;   /* connected */
+    bool schema;     /* at the version this program needs */
+    bool leased;     /* a live lease is held */
+    const char *why; /* first thing that is wrong, "" for nothing; borrowed until the next turn */
+    size_t jobs;     /* in hand */
     size_t upstreams_down;
 };
 void engine_health(const struct engine *e, struct engine_health *out);
 
-/* JSON array of {"runtime","product","state","reason"} of upstreams that are not well, appended to out. */
+/* JSON array of {"runtime","product","state","reason"} of upstreams that are not well, appended to
+ * out. */
 struct buf;
 void engine_upstreams_json(const struct engine *e, struct buf *out);
 

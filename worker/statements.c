@@ -4,15 +4,17 @@
 #define COUNT_CAP "1000001"
 
 const struct pg_statement statements[STATEMENT_MAX] = {
-    [S_INBOX_TAKE] = {"inbox_take",
-                      "SELECT agent_marketplace.inbox_take($1, $2, $3, $4::uuid, $5::uuid, $6::uuid, "
-                      "$7::timestamptz, $8::jsonb, $9, $10, $11::int, $12::bigint, $13::bigint)",
-                      13},
-    [S_DEAD_LETTER_ADD] = {"dead_letter_add",
-                           "SELECT id, published FROM agent_marketplace.dead_letter_add($1, $2::int, "
-                           "$3::bigint, $4::timestamptz, $5::bytea, $6::bytea, $7::bigint, $8::jsonb, "
-                           "$9, $10, $11::int)",
-                           11},
+    [S_INBOX_TAKE] =
+        {"inbox_take",
+         "SELECT agent_marketplace.inbox_take($1, $2, $3, $4::uuid, $5::uuid, $6::uuid, "
+         "$7::timestamptz, $8::jsonb, $9, $10, $11::int, $12::bigint, $13::bigint)",
+         13},
+    [S_DEAD_LETTER_ADD] =
+        {"dead_letter_add",
+         "SELECT id, published FROM agent_marketplace.dead_letter_add($1, $2::int, "
+         "$3::bigint, $4::timestamptz, $5::bytea, $6::bytea, $7::bigint, $8::jsonb, "
+         "$9, $10, $11::int)",
+         11},
     [S_DEAD_LETTER_PUBLISHED] = {"dead_letter_published",
                                  "SELECT agent_marketplace.dead_letter_published($1::bigint)", 1},
     [S_WORKER_REGISTER] = {"worker_register",
@@ -59,10 +61,11 @@ const struct pg_statement statements[STATEMENT_MAX] = {
                       "SELECT agent_marketplace.job_settle($1::bigint, $2::uuid, $3::bigint, "
                       "$4::bigint, $5::agent_marketplace.job_state, $6::int, $7::bigint, $8, $9)",
                       9},
-    [S_EFFECT_INTEND] = {"effect_intend",
-                         "SELECT verdict, effect_id FROM agent_marketplace.effect_intend($1::bigint, "
-                         "$2::uuid, $3::bigint, $4::bigint, $5, $6, $7, $8, $9, $10, $11, $12)",
-                         12},
+    [S_EFFECT_INTEND] =
+        {"effect_intend",
+         "SELECT verdict, effect_id FROM agent_marketplace.effect_intend($1::bigint, "
+         "$2::uuid, $3::bigint, $4::bigint, $5, $6, $7, $8, $9, $10, $11, $12)",
+         12},
     [S_EFFECT_SETTLE] = {"effect_settle",
                          "SELECT agent_marketplace.effect_settle($1::bigint, $2::bigint, "
                          "$3::agent_marketplace.effect_state, $4, $5::int, $6, $7)",
@@ -81,7 +84,7 @@ const struct pg_statement statements[STATEMENT_MAX] = {
                   "UNION ALL SELECT 'outbox', count(*) FROM (SELECT 1 FROM "
                   "agent_marketplace.outbox LIMIT " COUNT_CAP ") o",
                   0},
-    [S_SCHEMA_VERSION] = {"schema_version",
-                          "SELECT coalesce(max(version), 0) FROM agent_marketplace.schema_migration",
-                          0},
+    [S_SCHEMA_VERSION] =
+        {"schema_version",
+         "SELECT coalesce(max(version), 0) FROM agent_marketplace.schema_migration", 0},
 };

@@ -1,6 +1,6 @@
 /*
- * The prepared statements of the pipelined connection, by index. Parameters are text; the order is that of
- * the SQL functions in migrations/0002_functions.sql.
+ * The prepared statements of the pipelined connection, by index. Parameters are text; the order is
+ * that of the SQL functions in migrations/0002_functions.sql.
  */
 #ifndef WORKER_STATEMENTS_H
 #define WORKER_STATEMENTS_H
@@ -10,29 +10,32 @@
 #include "store/pg.h"
 
 enum statement {
-    S_INBOX_TAKE,          /* source, id, type, subscription, organization, order, time, data, traceparent, topic, partition, offset, deadline_ms */
-    S_DEAD_LETTER_ADD,     /* topic, partition, offset, time, key, value, value_bytes, headers, pointer, reason, replays -> id, published */
+    S_INBOX_TAKE, /* source, id, type, subscription, organization, order, time, data, traceparent,
+                     topic, partition, offset, deadline_ms */
+    S_DEAD_LETTER_ADD, /* topic, partition, offset, time, key, value, value_bytes, headers, pointer,
+                          reason, replays -> id, published */
     S_DEAD_LETTER_PUBLISHED, /* id */
-    S_WORKER_REGISTER,     /* owner, host, pid, version, lease_ms */
-    S_WORKER_RENEW,        /* owner, lease_ms */
-    S_WORKER_LEAVE,        /* owner */
-    S_JOBS_CLAIM,          /* owner, limit, after, share, only -> see job.c */
-    S_STEP_PASS,           /* job, owner, fence, deadline_ms, next */
-    S_STEP_NAME,           /* ..., name, runtime, runtime_name, config */
-    S_STEP_RESOURCE,       /* ..., product, external_id */
-    S_STEP_API_KEY,        /* ..., prefix, hash, sealed, terms */
+    S_WORKER_REGISTER,       /* owner, host, pid, version, lease_ms */
+    S_WORKER_RENEW,          /* owner, lease_ms */
+    S_WORKER_LEAVE,          /* owner */
+    S_JOBS_CLAIM,            /* owner, limit, after, share, only -> see job.c */
+    S_STEP_PASS,             /* job, owner, fence, deadline_ms, next */
+    S_STEP_NAME,             /* ..., name, runtime, runtime_name, config */
+    S_STEP_RESOURCE,         /* ..., product, external_id */
+    S_STEP_API_KEY,          /* ..., prefix, hash, sealed, terms */
     S_STEP_READY,
     S_STEP_REVOKE,
     S_STEP_ARCHIVE,
-    S_JOB_SETTLE,          /* job, owner, fence, deadline_ms, to, attempts, delay_ms, class, error */
-    S_EFFECT_INTEND,       /* job, owner, fence, deadline_ms, product, operation, method, target, name, marker, sha256, request_id -> verdict, effect_id */
-    S_EFFECT_SETTLE,       /* effect, fence, state, external_id, http_status, class, error */
-    S_JOBS_RELEASE,        /* runtime_name */
-    S_OUTBOX_CLAIM,        /* owner, limit -> id, subscription, type, payload */
-    S_OUTBOX_DONE,         /* ids */
-    S_OUTBOX_BACK,         /* ids */
-    S_COUNTS,              /* -> state, count; waiting and failed jobs, capped; and ('outbox', n) */
-    S_SCHEMA_VERSION,      /* -> newest migration */
+    S_JOB_SETTLE,     /* job, owner, fence, deadline_ms, to, attempts, delay_ms, class, error */
+    S_EFFECT_INTEND,  /* job, owner, fence, deadline_ms, product, operation, method, target, name,
+                         marker, sha256, request_id -> verdict, effect_id */
+    S_EFFECT_SETTLE,  /* effect, fence, state, external_id, http_status, class, error */
+    S_JOBS_RELEASE,   /* runtime_name */
+    S_OUTBOX_CLAIM,   /* owner, limit -> id, subscription, type, payload */
+    S_OUTBOX_DONE,    /* ids */
+    S_OUTBOX_BACK,    /* ids */
+    S_COUNTS,         /* -> state, count; waiting and failed jobs, capped; and ('outbox', n) */
+    S_SCHEMA_VERSION, /* -> newest migration */
     STATEMENT_MAX
 };
 

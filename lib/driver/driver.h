@@ -1,11 +1,12 @@
 /*
- * Drivers: sans-IO protocol code. An operation brings one upstream object of one subscription to a goal. It
- * says which request it wants next and is fed the answer, until it is done or has a classified error. It
- * never touches a socket, reads no clock and keeps nothing outside itself, so that a shell, a transcript, a
- * simulator and a fuzzer can all run it.
+ * Drivers: sans-IO protocol code. An operation brings one upstream object of one subscription to a
+ * goal. It says which request it wants next and is fed the answer, until it is done or has a
+ * classified error. It never touches a socket, reads no clock and keeps nothing outside itself, so
+ * that a shell, a transcript, a simulator and a fuzzer can all run it.
  *
- * The shell's side of the bargain: before a request with an `effect` leaves, its intent is committed; after
- * the answer, what driver_feed says became of the effect is recorded; a wait is waited out.
+ * The shell's side of the bargain: before a request with an `effect` leaves, its intent is
+ * committed; after the answer, what driver_feed says became of the effect is recorded; a wait is
+ * waited out.
  */
 #ifndef DRIVER_DRIVER_H
 #define DRIVER_DRIVER_H
@@ -23,8 +24,8 @@ enum driver_goal { DRIVER_PRESENT, DRIVER_CLOSED, DRIVER_ABSENT };
 
 /* Everything borrowed; must outlive the operation. */
 struct driver_target {
-    const char *url;         /* the product's base, no trailing slash */
-    const char *credential;  /* NULL: none */
+    const char *url;        /* the product's base, no trailing slash */
+    const char *credential; /* NULL: none */
     int64_t timeout_ms;
     const char *name;        /* the frozen name */
     const char *marker;      /* "waldur-subscription:<uuid>" */
@@ -43,9 +44,10 @@ enum driver_turn { TURN_REQUEST, TURN_WAIT, TURN_DONE, TURN_FAILED };
 
 struct driver_action {
     enum driver_turn turn;
-    struct exchange_request request;       /* TURN_REQUEST: the caller's to send or exchange_request_done */
-    const char *effect;                    /* static, e.g. "collection.create"; NULL for a mere look */
-    int64_t wait_ms;                       /* TURN_WAIT */
+    struct exchange_request
+        request;        /* TURN_REQUEST: the caller's to send or exchange_request_done */
+    const char *effect; /* static, e.g. "collection.create"; NULL for a mere look */
+    int64_t wait_ms;    /* TURN_WAIT */
     char external_id[EXTERNAL_ID_MAX + 1]; /* TURN_DONE: "" when the object is absent */
     struct err err;                        /* TURN_FAILED */
 };
@@ -65,7 +67,8 @@ struct driver_class {
     const char *api; /* as in the configuration */
     struct driver_op *(*start)(enum driver_goal goal, const struct driver_target *target,
                                struct err *err);
-    /* Fills *out. After TURN_WAIT call again when the time is over; after TURN_REQUEST feed first. */
+    /* Fills *out. After TURN_WAIT call again when the time is over; after TURN_REQUEST feed first.
+     */
     void (*next)(struct driver_op *op, struct driver_action *out);
     void (*feed)(struct driver_op *op, const struct exchange_response *response,
                  struct driver_outcome *out);

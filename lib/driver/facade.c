@@ -7,8 +7,8 @@
 #include "base/str.h"
 
 /*
- * Every change leads back to a look, and only a look ends the operation: what an answer claimed is never
- * taken for what is there. A change whose outcome is open makes one empty look insufficient.
+ * Every change leads back to a look, and only a look ends the operation: what an answer claimed is
+ * never taken for what is there. A change whose outcome is open makes one empty look insufficient.
  */
 enum phase {
     LOOK_ID,   /* GET path/id */
@@ -223,10 +223,11 @@ static void seen_foreign(struct driver_op *op, const cJSON *object)
     }
     const char *id = json_str(object, "id");
     op->phase = FAILED;
-    err_set(&op->err, ERR_CONFLICT,
-            "\"%s\" exists upstream (id %.64s) without this subscription's marker; rename or remove "
-            "it there, then replay",
-            op->target->name, id ? id : "?");
+    err_set(
+        &op->err, ERR_CONFLICT,
+        "\"%s\" exists upstream (id %.64s) without this subscription's marker; rename or remove "
+        "it there, then replay",
+        op->target->name, id ? id : "?");
 }
 
 /* Parses a 2xx body; NULL after failing the operation. */
@@ -309,7 +310,8 @@ static void feed_look_name(struct driver_op *op, const struct exchange_response 
 {
     if (e->class != ERR_NONE) {
         if (e->class == ERR_GONE) {
-            err_set(e, ERR_REFUSED, "the server knows no such path (HTTP 404); check the runtime's url");
+            err_set(e, ERR_REFUSED,
+                    "the server knows no such path (HTTP 404); check the runtime's url");
             e->http_status = r->status;
         }
         fail(op, e);

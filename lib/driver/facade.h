@@ -1,7 +1,7 @@
 /*
  * The protocol of the platform's own facade (dialects `workspaces` and `collections`): named REST
- * resources, `GET ?name=` to look one up, unique names, 201/409/404. What differs between the two nouns is in
- * struct facade_noun; everything that makes a change safe is here, once.
+ * resources, `GET ?name=` to look one up, unique names, 201/409/404. What differs between the two
+ * nouns is in struct facade_noun; everything that makes a change safe is here, once.
  */
 #ifndef DRIVER_FACADE_H
 #define DRIVER_FACADE_H
@@ -17,7 +17,8 @@ struct facade_noun {
     bool (*ours)(const cJSON *object, const struct driver_target *target);
     /* The body that creates it. NULL when memory ends. */
     cJSON *(*create_body)(const struct driver_target *target);
-    /* The body that brings an existing object to the goal; *needed false when it is there already. */
+    /* The body that brings an existing object to the goal; *needed false when it is there already.
+     */
     cJSON *(*update_body)(const cJSON *object, enum driver_goal goal,
                           const struct driver_target *target, bool *needed);
 };

@@ -100,8 +100,8 @@ static cJSON *update_body(const cJSON *object, enum driver_goal goal, const stru
 {
     const cJSON *has = cJSON_GetObjectItemCaseSensitive(object, "variables");
     bool closed = str_eq(json_str(has, STATUS_VARIABLE), STATUS_CLOSED);
-    cJSON *variables = goal == DRIVER_CLOSED ? closing_variables(has)
-                                             : missing_variables(has, t, closed);
+    cJSON *variables =
+        goal == DRIVER_CLOSED ? closing_variables(has) : missing_variables(has, t, closed);
     *needed = !variables || variables->child;
     cJSON *body = variables && *needed ? cJSON_CreateObject() : NULL;
     if (!body || !cJSON_AddItemToObject(body, "variables", variables)) {

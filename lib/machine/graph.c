@@ -1,6 +1,5 @@
 #include "machine/machine.h"
 
-
 static void print_states(struct buf *out)
 {
     buf_adds(out, "stateDiagram-v2\n    [*] --> queued\n");

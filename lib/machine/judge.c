@@ -30,8 +30,8 @@ struct verdict machine_judge(const struct err *err, int attempts, int64_t deadli
         break;
     case ERR_THROTTLED:
         v.to = JOB_RETRYING;
-        v.delay_ms = err->retry_after_ms >= 0 ? err->retry_after_ms
-                                              : backoff(policy, attempts, random);
+        v.delay_ms =
+            err->retry_after_ms >= 0 ? err->retry_after_ms : backoff(policy, attempts, random);
         v.counts = false;
         break;
     case ERR_UNAUTHORIZED:

@@ -3,10 +3,9 @@
 #include "base/str.h"
 
 static const char *const state_names[JOB_STATE_MAX] = {
-    [JOB_QUEUED] = "queued",         [JOB_RUNNING] = "running",
-    [JOB_RETRYING] = "retrying",     [JOB_HELD] = "held",
-    [JOB_FAILED] = "failed",         [JOB_SUPERSEDED] = "superseded",
-    [JOB_SUCCEEDED] = "succeeded",   [JOB_CANCELLED] = "cancelled",
+    [JOB_QUEUED] = "queued",       [JOB_RUNNING] = "running",     [JOB_RETRYING] = "retrying",
+    [JOB_HELD] = "held",           [JOB_FAILED] = "failed",       [JOB_SUPERSEDED] = "superseded",
+    [JOB_SUCCEEDED] = "succeeded", [JOB_CANCELLED] = "cancelled",
 };
 
 static const char *const kind_names[KIND_MAX] = {

@@ -1,6 +1,6 @@
 /*
- * The machine: what a job is, which states it may pass through, which steps its kind has and what each
- * step does; and what a failure means for it. Pure data and pure functions; the shell acts.
+ * The machine: what a job is, which states it may pass through, which steps its kind has and what
+ * each step does; and what a failure means for it. Pure data and pure functions; the shell acts.
  * The tables job_plan and job_edge in migrations/ hold the same data; a test compares them.
  */
 #ifndef MACHINE_MACHINE_H
@@ -77,9 +77,9 @@ enum action_kind {
     ACTION_ISSUE_KEY,
     ACTION_REVOKE_KEYS,
     ACTION_RECORD_READY,
-    ACTION_ARCHIVE,     /* archived, or purged where no workspace is left */
+    ACTION_ARCHIVE, /* archived, or purged where no workspace is left */
     ACTION_TELL_WALDUR,
-    ACTION_PASS,        /* nothing to do in this case */
+    ACTION_PASS, /* nothing to do in this case */
 };
 
 struct action {
@@ -110,15 +110,15 @@ struct retry_policy {
 };
 
 struct verdict {
-    enum job_state to;  /* JOB_RETRYING, JOB_HELD or JOB_FAILED */
-    int64_t delay_ms;   /* until the next attempt */
-    bool counts;        /* it used up an attempt */
-    bool out_of_time;   /* failed only because the deadline has passed */
+    enum job_state to; /* JOB_RETRYING, JOB_HELD or JOB_FAILED */
+    int64_t delay_ms;  /* until the next attempt */
+    bool counts;       /* it used up an attempt */
+    bool out_of_time;  /* failed only because the deadline has passed */
 };
 
 /*
- * What a failed attempt means. attempts: those of this step so far, this one not counted. random: any
- * 64 random bits (full jitter). The deadline bounds retries, never holds.
+ * What a failed attempt means. attempts: those of this step so far, this one not counted. random:
+ * any 64 random bits (full jitter). The deadline bounds retries, never holds.
  */
 struct verdict machine_judge(const struct err *err, int attempts, int64_t deadline_left_ms,
                              const struct retry_policy *policy, uint64_t random);

@@ -1,0 +1,362 @@
+#include "drive.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/str.h"
+#include "executor_internal.h"
+
+/*
+ * One turn after the other: ask the driver; commit the intent where the request changes something;
+ * send; feed the answer; record what became of the effect. The slot is held while requests flow and
+ * given back for waits.
+ */
+
+static void turn(struct job *j);
+
+static void end_op(struct job *j)
+{
+    if (j->op) {
+        j->driver->free(j->op);
+        j->op = NULL;
+    }
+    plan_done(&j->plan);
+    exchange_request_done(&j->request);
+}
+
+void drive_end(struct job *j)
+{
+    loop_timer_cancel(j->executor->loop, &j->timer);
+    upstream_release(j);
+    end_op(j);
+}
+
+static enum driver_goal driver_goal(enum goal goal)
+{
+    static const enum driver_goal goals[] = {[GOAL_PRESENT] = DRIVER_PRESENT,
+                                             [GOAL_CLOSED] = DRIVER_CLOSED,
+                                             [GOAL_ABSENT] = DRIVER_ABSENT};
+    return goals[goal];
+}
+
+/* What only a present object needs: settings and variables out of the event. */
+static int fill_settings(struct job *j, struct err *err)
+{
+    struct executor *x = j->executor;
+    struct driver_target *t = &j->target;
+    if (plan_make(j->spec, x->o.config, &j->plan, err)) {
+        return -1;
+    }
+    if (j->product == PRODUCT_LANGFLOW) {
+        const struct config_runtime *r = config_runtime_named(x->o.config, j->runtime_name);
+        t->flow_id = j->plan.flow_id;
+        t->variables = j->plan.variables;
+        return j->plan.rag && r
+                   ? plan_add_collection(&j->plan, j->collection_id, r->ragflow.url, err)
+                   : 0;
+    }
+    if (j->plan.embedding_model) {
+        t->embedding_model =
+            config_embedding_model(upstream_config(j->upstream), j->plan.embedding_model);
+    }
+    t->chunk_size = j->plan.chunk_size;
+    t->chunk_overlap = j->plan.chunk_overlap;
+    return 0;
+}
+
+static int start_op(struct job *j, struct err *err)
+{
+    const struct config_product *c = upstream_config(j->upstream);
+    j->driver = upstream_driver(j->upstream);
+    if (!c || !j->driver) {
+        return err_set(err, ERR_UNAVAILABLE, "runtime \"%s\" left the configuration",
+                       j->runtime_name);
+    }
+    j->target = (struct driver_target){
+        .url = c->url,
+        .credential = c->api_key,
+        .timeout_ms = c->timeout_ms,
+        .name = j->name,
+        .marker = j->marker,
+        .external_id = j->product == PRODUCT_LANGFLOW ? j->workspace_id : j->collection_id,
+        .uncertain = j->open_effect[j->product],
+        .settle_ms = j->executor->o.config->worker_probe_settle_ms,
+    };
+    if (j->goal == GOAL_PRESENT && fill_settings(j, err)) {
+        return -1;
+    }
+    j->op = j->driver->start(driver_goal(j->goal), &j->target, err);
+    return j->op ? 0 : -1;
+}
+
+static void acquire(struct job *j)
+{
+    struct err err;
+    int64_t hold_ms = 0;
+    struct upstream *up = upstreams_get(j->executor->upstreams, j->runtime_name, j->product, &err);
+    int r = up ? upstream_acquire(up, j, &hold_ms, &err) : -1;
+    if (r < 0) {
+        executor_hold(j, &err, up ? hold_ms : 60 * 1000);
+    } else if (r > 0) {
+        j->wait = WAIT_SLOT;
+    } else {
+        drive_granted(j->executor, j);
+    }
+}
+
+void drive_begin(struct job *j, enum product product, enum goal goal)
+{
+    j->product = product;
+    j->goal = goal;
+    acquire(j);
+}
+
+void drive_granted(void *ctx, struct job *j)
+{
+    struct err err;
+    (void)ctx;
+    j->wait = WAIT_NOTHING;
+    if (!j->op && start_op(j, &err)) {
+        executor_settle(j, &err);
+        return;
+    }
+    turn(j);
+}
+
+void drive_dismissed(void *ctx, struct job *j, const struct err *err, int64_t hold_ms)
+{
+    (void)ctx;
+    j->wait = WAIT_NOTHING;
+    executor_hold(j, err, hold_ms);
+}
+
+void drive_recovered(void *ctx, const char *runtime)
+{
+    struct executor *x = ctx;
+    x->o.recovered(x->o.ctx, runtime);
+}
+
+/* ---- sending ---- */
+
+static void record_effect(struct job *j, const struct driver_outcome *outcome)
+{
+    static const char *const states[] = {[EFFECT_DONE] = "done",
+                                         [EFFECT_UNKNOWN] = "unknown",
+                                         [EFFECT_REFUSED] = "refused",
+                                         [EFFECT_NOT_SENT] = "not_sent"};
+    struct err err;
+    char id[24], status[16];
+    if (j->effect_id == 0 || outcome->effect == EFFECT_NONE) {
+        return;
+    }
+    const char *state = states[outcome->effect];
+    bool bad = outcome->err.class != ERR_NONE;
+    metrics_add(j->executor->o.metrics, M_EFFECTS_TOTAL,
+                METRIC_LABELS(product_name(j->product), state), 1);
+    snprintf(id, sizeof(id), "%" PRId64, j->effect_id);
+    snprintf(status, sizeof(status), "%d", outcome->err.http_status);
+    const struct pg_param p[] = {
+        {id, -1},
+        {j->fence_text, -1},
+        {state, -1},
+        {outcome->external_id[0] ? outcome->external_id : NULL, -1},
+        {outcome->err.http_status ? status : NULL, -1},
+        {bad ? err_class_name(outcome->err.class) : NULL, -1},
+        {bad ? outcome->err.msg : NULL, -1},
+    };
+    /* Nobody waits for it: an effect that stays "intended" is treated as unknown all the same. */
+    (void)pg_submit(j->executor->o.pg, S_EFFECT_SETTLE, j->subscription, false, p, NULL, NULL,
+                    &err);
+    if (outcome->effect == EFFECT_UNKNOWN) {
+        JOB_LOG(j, LOG_WARN, "outcome of a change is unknown; looking", LOG_S("effect", j->effect),
+                LOG_S("error", outcome->err.msg));
+    }
+}
+
+static void on_answer(void *ctx, const struct exchange_response *response)
+{
+    struct job *j = ctx;
+    struct driver_outcome outcome;
+    struct upstream *up = j->upstream;
+    enum exchange_method method = j->method;
+
+    j->call = NULL;
+    j->wait = WAIT_NOTHING;
+    j->driver->feed(j->op, response, &outcome);
+    record_effect(j, &outcome);
+    j->effect_id = 0;
+    struct err seen;
+    exchange_classify(response, &seen);
+    int64_t took_ms = clock_mono_ms() - j->request_started_ms;
+    int status = response->status;
+    /* May hold or dismiss other jobs, never this one: it has its slot. */
+    upstream_report(up, &seen, took_ms, status, exchange_method_name(method));
+    turn(j);
+}
+
+/* Draining, or the lease is too close to its end for another request. What was intended did not
+ * leave. */
+static void give_up(struct job *j)
+{
+    struct driver_outcome outcome = {.effect = EFFECT_NOT_SENT};
+    err_clear(&outcome.err);
+    record_effect(j, &outcome);
+    JOB_LOG(j, LOG_INFO, "job given up before a request");
+    executor_drop(j);
+}
+
+static void send(struct job *j)
+{
+    struct executor *x = j->executor;
+    struct err err;
+    char request_id[64], trace[TRACEPARENT_MAX + 1];
+    char line_id[80], line_trace[16 + TRACEPARENT_MAX];
+
+    if (x->draining || !x->o.leased(x->o.ctx)) {
+        give_up(j);
+        return;
+    }
+    job_request_id(j, request_id, sizeof(request_id));
+    job_traceparent(j, trace);
+    snprintf(line_id, sizeof(line_id), "X-Request-Id: %s", request_id);
+    snprintf(line_trace, sizeof(line_trace), "traceparent: %s", trace);
+    const char *const headers[] = {line_id, line_trace, NULL};
+    j->request_started_ms = clock_mono_ms();
+    j->method = j->request.method;
+    j->call = http_send(x->http, &j->request, headers, on_answer, j, &err);
+    if (!j->call) {
+        executor_settle(j, &err);
+        return;
+    }
+    j->wait = WAIT_HTTP;
+}
+
+static void on_intended(void *ctx, const PGresult *res, const struct err *err)
+{
+    struct job *j = ctx;
+    const char *verdict = executor_verdict(j, res, err);
+    if (!verdict) {
+        struct err e;
+        err_set(&e, ERR_INTERNAL, "PostgreSQL refused the intent (%s): %.400s", err->sqlstate,
+                err->msg);
+        executor_settle(j, &e);
+        return;
+    }
+    if (str_eq(verdict, "dropped") || executor_lost(j, verdict)) {
+        return;
+    }
+    int64_t id = 0;
+    if (str_to_i64(PQgetvalue(res, 0, 1), &id)) {
+        j->effect_id = id;
+    }
+    j->open_effect[j->product] = true;
+    send(j);
+}
+
+/* The path of a URL: what the journal keeps of where a request went. */
+static const char *path_of(const char *url)
+{
+    const char *host = strstr(url, "://");
+    const char *path = host ? strchr(host + 3, '/') : NULL;
+    return path ? path : "/";
+}
+
+static void intend(struct job *j)
+{
+    struct fence_params f;
+    struct pg_param p[12];
+    char sha[65], request_id[64];
+
+    str_sha256_hex(sha, buf_str(&j->request.body), j->request.body.len);
+    job_request_id(j, request_id, sizeof(request_id));
+    executor_fence(j, &f);
+    memcpy(p, f.params, sizeof(f.params));
+    p[4] = (struct pg_param){product_name(j->product), -1};
+    p[5] = (struct pg_param){j->effect, -1};
+    p[6] = (struct pg_param){exchange_method_name(j->request.method), -1};
+    p[7] = (struct pg_param){path_of(j->request.url), -1};
+    p[8] = (struct pg_param){j->name, -1};
+    p[9] = (struct pg_param){j->marker, -1};
+    p[10] = (struct pg_param){sha, -1};
+    p[11] = (struct pg_param){request_id, -1};
+    (void)executor_submit(j, S_EFFECT_INTEND, p, on_intended);
+}
+
+/* ---- turns ---- */
+
+static void on_waited(void *ctx)
+{
+    struct job *j = ctx;
+    j->wait = WAIT_NOTHING;
+    acquire(j);
+}
+
+static void wait_for(struct job *j, int64_t ms)
+{
+    struct err err;
+    upstream_release(j);
+    j->timer.fn = on_waited;
+    j->timer.ctx = j;
+    if (loop_timer_set(j->executor->loop, &j->timer, ms, &err)) {
+        executor_settle(j, &err);
+        return;
+    }
+    j->wait = WAIT_TIMER;
+}
+
+static void done(struct job *j, const char *external_id)
+{
+    str_copy(j->resource_id, sizeof(j->resource_id), external_id);
+    drive_end(j);
+    /* What the step leaves behind decides what comes next, so it counts before it is written. */
+    char **recorded = j->product == PRODUCT_LANGFLOW ? &j->workspace_id : &j->collection_id;
+    char *copy = external_id[0] ? str_dup(j->resource_id) : NULL;
+    if (external_id[0] && !copy) {
+        struct err err;
+        err_nomem(&err);
+        executor_settle(j, &err);
+        return;
+    }
+    free(*recorded);
+    *recorded = copy;
+    j->open_effect[j->product] = false;
+    const struct pg_param extra[] = {{product_name(j->product), -1},
+                                     {j->resource_id[0] ? j->resource_id : NULL, -1}};
+    executor_write_step(j, S_STEP_RESOURCE, extra, ARRAY_LEN(extra));
+}
+
+static void turn(struct job *j)
+{
+    struct driver_action action;
+    if (j->executor->draining) {
+        executor_drop(j);
+        return;
+    }
+    j->driver->next(j->op, &action);
+    switch (action.turn) {
+    case TURN_REQUEST:
+        exchange_request_done(&j->request);
+        j->request = action.request;
+        j->effect = action.effect;
+        j->effect_id = 0;
+        j->requests++;
+        if (action.effect) {
+            intend(j);
+        } else {
+            send(j);
+        }
+        return;
+    case TURN_WAIT:
+        wait_for(j, action.wait_ms);
+        return;
+    case TURN_DONE:
+        done(j, action.external_id);
+        return;
+    case TURN_FAILED:
+        executor_settle(j, &action.err);
+        return;
+    }
+}

@@ -1,0 +1,558 @@
+#include "engine.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "base/uuid.h"
+#include "executor.h"
+#include "job.h"
+#include "statements.h"
+#include "store/migrate.h"
+#include "upstream.h"
+
+/*
+ * A lease covers everything that this process has in hand. It is renewed at a third of its length;
+ * time is counted from before the statement that renewed it was sent, so that we always believe in
+ * it for less long than the database does. After its loss, or the connection's, every job is
+ * dropped and a new identity is taken: what was half done is found again by claiming it.
+ */
+
+enum {
+    CLAIM_MAX = 128, /* jobs in one claim */
+    CLAIM_SHARE = 4, /* of one organization in one round */
+    LOOK_MS = 500,   /* between looks when nobody wakes us: retries that fall due */
+    STATEMENT_TIMEOUT_MS = 30 * 1000,
+    LEASE_MARGIN_MS = 1000 /* no request leaves when the lease ends sooner */
+};
+
+enum phase {
+    PHASE_DOWN,
+    PHASE_CHECKING,
+    PHASE_REGISTERING,
+    PHASE_WORKING,
+    PHASE_DRAINING,
+    PHASE_LEFT
+};
+
+struct engine {
+    struct loop *loop;
+    const struct config *config;
+    struct metrics *metrics;
+    struct pg *pg;
+    struct pg_listen *listen;
+    struct executor *executor;
+    loop_fn *on_outcome;
+    void *outcome_ctx;
+    char *only; /* "{1,2,3}" or NULL */
+    char owner[UUID_TEXT];
+    char former[UUID_TEXT]; /* to be given up on the next connection; "" for none */
+    enum phase phase;
+    bool schema_ok;
+    char why[ERR_MSG_MAX];
+    int64_t leased_until_ms; /* monotonic */
+    int64_t renew_sent_ms;
+    bool renewing, claiming, claim_wanted;
+    char cursor[UUID_TEXT]; /* the organization served last */
+    struct loop_timer look, renew, drain;
+    loop_fn *drained;
+    void *drained_ctx;
+};
+
+static void before_sleep(void *ctx);
+static void on_pg_state(void *ctx, bool up, const char *why);
+
+/* ---- executor's questions ---- */
+
+static bool lease_is_good(const struct engine *e)
+{
+    return e->leased_until_ms - LEASE_MARGIN_MS > clock_mono_ms();
+}
+
+static bool leased(void *ctx)
+{
+    return lease_is_good(ctx);
+}
+
+static const char *owner(void *ctx)
+{
+    return ((struct engine *)ctx)->owner;
+}
+
+static void wake(void *ctx)
+{
+    engine_wake(ctx);
+}
+
+static void outcome(void *ctx)
+{
+    struct engine *e = ctx;
+    if (e->on_outcome) {
+        e->on_outcome(e->outcome_ctx);
+    }
+}
+
+static void on_released(void *ctx, const PGresult *res, const struct err *err)
+{
+    (void)err;
+    if (res) {
+        engine_wake(ctx);
+    }
+}
+
+static void release_held(void *ctx, const char *runtime)
+{
+    struct engine *e = ctx;
+    struct err err;
+    const struct pg_param p[] = {{runtime, -1}};
+    if (pg_submit(e->pg, S_JOBS_RELEASE, NULL, true, p, on_released, e, &err)) {
+        log_event(LOG_WARN, "held jobs could not be released; they come back by themselves",
+                  LOG_S("error", err.msg));
+    }
+}
+
+/* ---- life ---- */
+
+static char *only_text(const struct engine_options *o)
+{
+    struct buf b;
+    buf_init(&b, 16 * 1024 * 1024);
+    buf_addc(&b, '{');
+    for (size_t i = 0; i < o->n_only; i++) {
+        buf_addf(&b, "%s%" PRId64, i ? "," : "", o->only[i]);
+    }
+    buf_addc(&b, '}');
+    return buf_steal(&b);
+}
+
+static int start_parts(struct engine *e, struct err *err)
+{
+    struct pg_options pg = {.url = e->config->database_url,
+                            .application = "provisioner",
+                            .statements = statements,
+                            .n_statements = STATEMENT_MAX,
+                            .statement_timeout_ms = STATEMENT_TIMEOUT_MS,
+                            .on_state = on_pg_state,
+                            .ctx = e};
+    struct executor_options x = {.metrics = e->metrics,
+                                 .config = e->config,
+                                 .ctx = e,
+                                 .leased = leased,
+                                 .owner = owner,
+                                 .finished = wake,
+                                 .outcome = outcome,
+                                 .recovered = release_held};
+    if (loop_before_sleep(e->loop, before_sleep, e, err)) {
+        return -1;
+    }
+    e->pg = pg_new(e->loop, &pg, err);
+    if (!e->pg) {
+        return -1;
+    }
+    x.pg = e->pg;
+    e->executor = executor_new(e->loop, &x, err);
+    if (!e->executor) {
+        return -1;
+    }
+    if (!e->only) {
+        e->listen =
+            pg_listen_new(e->loop, e->config->database_url, "provisioner_jobs", wake, e, err);
+        return e->listen ? 0 : -1;
+    }
+    return 0;
+}
+
+static void on_look(void *ctx);
+static void on_renew_due(void *ctx);
+static void on_drain_timeout(void *ctx);
+
+struct engine *engine_new(struct loop *loop, const struct engine_options *options, struct err *err)
+{
+    struct engine *e = calloc(1, sizeof(*e));
+    if (!e) {
+        err_nomem(err);
+        return NULL;
+    }
+    e->loop = loop;
+    e->config = options->config;
+    e->metrics = options->metrics;
+    e->on_outcome = options->on_outcome;
+    e->outcome_ctx = options->outcome_ctx;
+    e->look = (struct loop_timer){.fn = on_look, .ctx = e};
+    e->renew = (struct loop_timer){.fn = on_renew_due, .ctx = e};
+    e->drain = (struct loop_timer){.fn = on_drain_timeout, .ctx = e};
+    str_copy(e->cursor, sizeof(e->cursor), "00000000-0000-0000-0000-000000000000");
+    str_copy(e->why, sizeof(e->why), "not connected to the database yet");
+    if (options->only && !(e->only = only_text(options))) {
+        err_nomem(err);
+    } else if (!start_parts(e, err)) {
+        return e;
+    }
+    engine_free(e);
+    return NULL;
+}
+
+void engine_free(struct engine *e)
+{
+    if (!e) {
+        return;
+    }
+    loop_before_sleep_del(e->loop, before_sleep, e);
+    loop_timer_cancel(e->loop, &e->look);
+    loop_timer_cancel(e->loop, &e->renew);
+    loop_timer_cancel(e->loop, &e->drain);
+    executor_free(e->executor);
+    pg_listen_free(e->listen);
+    pg_free(e->pg);
+    free(e->only);
+    free(e);
+}
+
+void engine_wake(struct engine *e)
+{
+    e->claim_wanted = true;
+}
+
+struct pg *engine_pg(struct engine *e)
+{
+    return e->pg;
+}
+
+const char *engine_owner(const struct engine *e)
+{
+    return e->owner;
+}
+
+void engine_reload(struct engine *e, const struct config *config)
+{
+    e->config = config;
+    executor_configure(e->executor, config);
+    engine_wake(e);
+}
+
+/* ---- lease ---- */
+
+static void set_timer(struct engine *e, struct loop_timer *t, int64_t ms)
+{
+    struct err err;
+    if (loop_timer_set(e->loop, t, ms, &err)) {
+        log_event(LOG_ERROR, "timer", LOG_S("error", err.msg));
+    }
+}
+
+static void lose(struct engine *e, const char *why)
+{
+    if (e->owner[0]) {
+        str_copy(e->former, sizeof(e->former), e->owner);
+    }
+    e->leased_until_ms = 0;
+    e->renewing = false;
+    e->claiming = false;
+    str_copy(e->why, sizeof(e->why), why);
+    loop_timer_cancel(e->loop, &e->renew);
+    size_t jobs = executor_jobs(e->executor);
+    if (jobs > 0) {
+        log_event(LOG_WARN, "jobs in hand dropped", LOG_I("jobs", (int64_t)jobs),
+                  LOG_S("why", why));
+    }
+    executor_abandon(e->executor);
+}
+
+static void begin_registering(struct engine *e);
+
+static void on_renewed(void *ctx, const PGresult *res, const struct err *err)
+{
+    struct engine *e = ctx;
+    e->renewing = false;
+    if (!res) {
+        /* The connection's loss is told by on_pg_state; a refusal or a time-out leaves the lease
+         * running. */
+        log_event(LOG_WARN, "lease not renewed", LOG_S("error", err->msg));
+        return;
+    }
+    if (e->phase != PHASE_WORKING && e->phase != PHASE_DRAINING) {
+        return;
+    }
+    if (str_eq(PQgetvalue(res, 0, 0), "t")) {
+        e->leased_until_ms = e->renew_sent_ms + e->config->worker_lease_ms;
+        return;
+    }
+    lose(e, "the lease ran out before it was renewed");
+    metrics_add(e->metrics, M_LEASES_LOST_TOTAL, NULL, 1);
+    if (e->phase == PHASE_WORKING) {
+        begin_registering(e);
+    }
+}
+
+static void on_renew_due(void *ctx)
+{
+    struct engine *e = ctx;
+    struct err err;
+    char lease[24];
+    set_timer(e, &e->renew, e->config->worker_lease_ms / 3);
+    if (e->renewing) {
+        return;
+    }
+    snprintf(lease, sizeof(lease), "%" PRId64, e->config->worker_lease_ms);
+    const struct pg_param p[] = {{e->owner, -1}, {lease, -1}};
+    e->renew_sent_ms = clock_mono_ms();
+    e->renewing = pg_submit(e->pg, S_WORKER_RENEW, NULL, true, p, on_renewed, e, &err) == 0;
+}
+
+static void on_registered(void *ctx, const PGresult *res, const struct err *err)
+{
+    struct engine *e = ctx;
+    if (e->phase != PHASE_REGISTERING) {
+        return;
+    }
+    if (!res) {
+        str_copy(e->why, sizeof(e->why), err->msg);
+        return; /* tried again by on_look */
+    }
+    e->phase = PHASE_WORKING;
+    e->why[0] = '\0';
+    e->former[0] = '\0';
+    e->leased_until_ms = e->renew_sent_ms + e->config->worker_lease_ms;
+    log_event(LOG_INFO, "worker registered", LOG_S("owner", e->owner));
+    set_timer(e, &e->renew, e->config->worker_lease_ms / 3);
+    engine_wake(e);
+}
+
+static void begin_registering(struct engine *e)
+{
+    struct err err;
+    char host[256] = "", pid[16], lease[24];
+
+    e->phase = PHASE_REGISTERING;
+    if (e->former[0]) {
+        const struct pg_param p[] = {{e->former, -1}};
+        (void)pg_submit(e->pg, S_WORKER_LEAVE, NULL, true, p, NULL, NULL, &err);
+    }
+    uuid_make(e->owner);
+    if (gethostname(host, sizeof(host) - 1)) {
+        str_copy(host, sizeof(host), "unknown");
+    }
+    snprintf(pid, sizeof(pid), "%ld", (long)getpid());
+    snprintf(lease, sizeof(lease), "%" PRId64, e->config->worker_lease_ms);
+    const struct pg_param p[] = {
+        {e->owner, -1}, {host, -1}, {pid, -1}, {PROVISIONER_VERSION, -1}, {lease, -1}};
+    e->renew_sent_ms = clock_mono_ms();
+    (void)pg_submit(e->pg, S_WORKER_REGISTER, NULL, true, p, on_registered, e, &err);
+}
+
+static void on_schema(void *ctx, const PGresult *res, const struct err *err)
+{
+    struct engine *e = ctx;
+    int64_t version = -1;
+    if (e->phase != PHASE_CHECKING) {
+        return;
+    }
+    if (res && str_to_i64(PQgetvalue(res, 0, 0), &version) && version == migrate_wanted()) {
+        e->schema_ok = true;
+        begin_registering(e);
+        return;
+    }
+    bool was_ok = e->schema_ok;
+    char before[sizeof(e->why)];
+    str_copy(before, sizeof(before), e->why);
+    e->schema_ok = false;
+    snprintf(e->why, sizeof(e->why),
+             res ? "the database schema is at version %" PRId64 ", this program needs %d: run "
+                   "`provisioner migrate`"
+                 : "the schema version cannot be read (found %" PRId64 ", needed %d): run "
+                   "`provisioner migrate`",
+             version, migrate_wanted());
+    if (was_ok || !str_eq(before, e->why)) {
+        log_event(LOG_ERROR, "schema not usable", LOG_S("why", e->why),
+                  LOG_S("error", err && err->class != ERR_NONE ? err->msg : NULL));
+    }
+}
+
+static void check_schema(struct engine *e)
+{
+    struct err err;
+    e->phase = PHASE_CHECKING;
+    (void)pg_submit(e->pg, S_SCHEMA_VERSION, NULL, true, NULL, on_schema, e, &err);
+}
+
+static void on_pg_state(void *ctx, bool up, const char *why)
+{
+    struct engine *e = ctx;
+    metrics_set(e->metrics, M_DATABASE_UP, NULL, up ? 1 : 0);
+    if (e->phase == PHASE_LEFT) {
+        return;
+    }
+    if (!up) {
+        log_event(LOG_ERROR, "database connection lost", LOG_S("why", why));
+        bool draining = e->phase == PHASE_DRAINING;
+        lose(e, why);
+        e->phase = draining ? PHASE_DRAINING : PHASE_DOWN;
+        return;
+    }
+    log_event(LOG_INFO, "database connected");
+    if (e->phase != PHASE_DRAINING) {
+        check_schema(e);
+        set_timer(e, &e->look, LOOK_MS);
+    }
+}
+
+/* ---- claiming ---- */
+
+static void on_claimed(void *ctx, const PGresult *res, const struct err *err)
+{
+    struct engine *e = ctx;
+    e->claiming = false;
+    if (!res) {
+        if (err->class == ERR_REFUSED) {
+            log_event(LOG_ERROR, "claim refused", LOG_S("error", err->msg));
+        }
+        return;
+    }
+    int rows = PQntuples(res);
+    if (e->phase != PHASE_WORKING) {
+        return; /* given back by worker_leave, or taken over from the former owner */
+    }
+    for (int i = 0; i < rows; i++) {
+        struct job *j = job_from_row(res, i, clock_mono_ms());
+        if (!j) {
+            log_event(LOG_ERROR, "out of memory: a claimed job waits for the lease to end");
+            continue;
+        }
+        str_copy(e->cursor, sizeof(e->cursor), j->organization);
+        executor_start(e->executor, j);
+    }
+    if (rows > 0) {
+        engine_wake(e); /* there may be more */
+    }
+}
+
+static void claim(struct engine *e)
+{
+    struct err err;
+    char limit[16], share[16];
+    size_t held = executor_jobs(e->executor);
+    size_t room =
+        (size_t)e->config->worker_max_jobs > held ? (size_t)e->config->worker_max_jobs - held : 0;
+
+    e->claim_wanted = false;
+    if (room == 0 || !lease_is_good(e)) {
+        return;
+    }
+    snprintf(limit, sizeof(limit), "%zu", room < CLAIM_MAX ? room : CLAIM_MAX);
+    snprintf(share, sizeof(share), "%d", CLAIM_SHARE);
+    const struct pg_param p[] = {
+        {e->owner, -1}, {limit, -1}, {e->cursor, -1}, {share, -1}, {e->only, -1}};
+    e->claiming = pg_submit(e->pg, S_JOBS_CLAIM, NULL, true, p, on_claimed, e, &err) == 0;
+}
+
+static void on_look(void *ctx)
+{
+    struct engine *e = ctx;
+    if (e->phase == PHASE_LEFT) {
+        return;
+    }
+    set_timer(e, &e->look, LOOK_MS);
+    if (!pg_is_up(e->pg)) {
+        return;
+    }
+    if (e->phase == PHASE_CHECKING) {
+        check_schema(e);
+    } else if (e->phase == PHASE_REGISTERING && !pg_outstanding(e->pg)) {
+        begin_registering(e);
+    } else {
+        engine_wake(e);
+    }
+}
+
+/* ---- draining ---- */
+
+static void leave(struct engine *e)
+{
+    e->phase = PHASE_LEFT;
+    loop_timer_cancel(e->loop, &e->look);
+    loop_timer_cancel(e->loop, &e->renew);
+    loop_timer_cancel(e->loop, &e->drain);
+    e->drained(e->drained_ctx);
+}
+
+static void on_left(void *ctx, const PGresult *res, const struct err *err)
+{
+    struct engine *e = ctx;
+    if (e->phase != PHASE_DRAINING) {
+        return;
+    }
+    if (res) {
+        log_event(LOG_INFO, "worker left", LOG_S("jobs_given_back", PQgetvalue(res, 0, 0)));
+    } else {
+        log_event(LOG_WARN,
+                  "worker left without giving its jobs back; others take over when the "
+                  "lease ends",
+                  LOG_S("error", err->msg));
+    }
+    leave(e);
+}
+
+static void give_back(struct engine *e)
+{
+    struct err err;
+    const struct pg_param p[] = {{e->owner, -1}};
+    if (e->owner[0] == '\0' || !pg_is_up(e->pg) ||
+        pg_submit(e->pg, S_WORKER_LEAVE, NULL, true, p, on_left, e, &err)) {
+        leave(e);
+    }
+}
+
+static void on_drain_timeout(void *ctx)
+{
+    struct engine *e = ctx;
+    if (e->phase != PHASE_DRAINING) {
+        return;
+    }
+    log_event(LOG_WARN, "drain took too long", LOG_I("jobs", (int64_t)executor_jobs(e->executor)));
+    leave(e);
+}
+
+void engine_drain(struct engine *e, int64_t timeout_ms, loop_fn *done, void *ctx)
+{
+    e->drained = done;
+    e->drained_ctx = ctx;
+    e->phase = PHASE_DRAINING;
+    set_timer(e, &e->drain, timeout_ms);
+    executor_drain(e->executor);
+    loop_wake(e->loop);
+}
+
+static void before_sleep(void *ctx)
+{
+    struct engine *e = ctx;
+    if (e->phase == PHASE_WORKING && e->claim_wanted && !e->claiming) {
+        claim(e);
+    } else if (e->phase == PHASE_DRAINING && !e->claiming && executor_jobs(e->executor) == 0) {
+        e->claiming = true; /* once */
+        give_back(e);
+    }
+}
+
+/* ---- seen from outside ---- */
+
+void engine_health(const struct engine *e, struct engine_health *out)
+{
+    *out = (struct engine_health){
+        .database = pg_is_up(e->pg),
+        .schema = e->schema_ok,
+        .leased = lease_is_good(e),
+        .why = e->why,
+        .jobs = executor_jobs(e->executor),
+        .upstreams_down = upstreams_down(executor_upstreams(e->executor)),
+    };
+}
+
+void engine_upstreams_json(const struct engine *e, struct buf *out)
+{
+    upstreams_json(executor_upstreams(e->executor), out);
+}

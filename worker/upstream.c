@@ -1,0 +1,382 @@
+#include "upstream.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "job.h"
+#include "langflow/langflow.h"
+#include "ragflow/ragflow.h"
+
+enum {
+    FAILURES_TO_OPEN = 5,
+    OPEN_FIRST_MS = 1000,
+    OPEN_MAX_MS = 15 * 1000,
+    REFUSED_MS = 30 * 1000, /* a refused credential is worth a rare look only */
+    HELD_MS = 120 * 1000,   /* those that do not try: recovery wakes them, this is for lost wakes */
+};
+
+enum breaker { BREAKER_CLOSED, BREAKER_OPEN, BREAKER_TRYING };
+
+struct upstream {
+    struct upstreams *all;
+    struct upstream *next;
+    char *runtime;
+    enum product product;
+    size_t in_use;
+    struct job *first_waiter, **last_waiter;
+    enum breaker breaker;
+    int failures;
+    int64_t open_ms;       /* how long the next opening lasts */
+    int64_t try_at_ms;     /* when it may be tried */
+    bool has_prober;       /* a held job is to come back at try_at_ms */
+    int64_t down_since_us; /* wall clock */
+    char reason[ERR_MSG_MAX];
+};
+
+struct upstreams {
+    struct loop *loop;
+    struct upstreams_events events;
+    struct metrics *metrics;
+    const struct config *config;
+    struct upstream *list;
+    struct loop_timer grant; /* slots are handed on from the loop, never from within a release */
+};
+
+static void grant_all(void *ctx);
+
+struct upstreams *upstreams_new(struct loop *loop, const struct upstreams_events *events,
+                                struct metrics *metrics, struct err *err)
+{
+    struct upstreams *u = calloc(1, sizeof(*u));
+    if (!u) {
+        err_nomem(err);
+        return NULL;
+    }
+    u->loop = loop;
+    u->events = *events;
+    u->metrics = metrics;
+    u->grant.fn = grant_all;
+    u->grant.ctx = u;
+    return u;
+}
+
+void upstreams_free(struct upstreams *u)
+{
+    if (!u) {
+        return;
+    }
+    loop_timer_cancel(u->loop, &u->grant);
+    while (u->list) {
+        struct upstream *up = u->list;
+        u->list = up->next;
+        free(up->runtime);
+        free(up);
+    }
+    free(u);
+}
+
+void upstreams_configure(struct upstreams *u, const struct config *config)
+{
+    u->config = config;
+}
+
+static const struct config_product *product_of(const struct config_runtime *r, enum product p)
+{
+    return p == PRODUCT_LANGFLOW ? &r->langflow : &r->ragflow;
+}
+
+static const struct driver_class *driver_of(const struct config_product *c, enum product p)
+{
+    return p == PRODUCT_LANGFLOW ? langflow_driver(c->api) : ragflow_driver(c->api);
+}
+
+static struct upstream *upstream_new(struct upstreams *u, const char *runtime, enum product product)
+{
+    struct upstream *up = calloc(1, sizeof(*up));
+    if (!up || !(up->runtime = str_dup(runtime))) {
+        free(up);
+        return NULL;
+    }
+    up->all = u;
+    up->product = product;
+    up->last_waiter = &up->first_waiter;
+    up->open_ms = OPEN_FIRST_MS;
+    up->next = u->list;
+    u->list = up;
+    metrics_set(u->metrics, M_UPSTREAM_UP, METRIC_LABELS(runtime, product_name(product)), 1);
+    return up;
+}
+
+struct upstream *upstreams_get(struct upstreams *u, const char *runtime, enum product product,
+                               struct err *err)
+{
+    const struct config_runtime *r = config_runtime_named(u->config, runtime);
+    if (!r) {
+        err_set(err, ERR_UNAVAILABLE,
+                "runtime \"%s\" is not in the configuration any more: put it back under runtimes, "
+                "then send SIGHUP",
+                runtime);
+        return NULL;
+    }
+    const struct config_product *c = product_of(r, product);
+    if (!driver_of(c, product)) {
+        err_set(err, ERR_UNAVAILABLE,
+                "runtime \"%s\": this program has no driver for %s api \"%s\"", runtime,
+                product_name(product), c->api);
+        return NULL;
+    }
+    for (struct upstream *up = u->list; up; up = up->next) {
+        if (up->product == product && str_eq(up->runtime, runtime)) {
+            return up;
+        }
+    }
+    struct upstream *up = upstream_new(u, runtime, product);
+    if (!up) {
+        err_nomem(err);
+    }
+    return up;
+}
+
+const struct config_product *upstream_config(const struct upstream *up)
+{
+    const struct config_runtime *r = config_runtime_named(up->all->config, up->runtime);
+    return r ? product_of(r, up->product) : NULL;
+}
+
+const struct driver_class *upstream_driver(const struct upstream *up)
+{
+    const struct config_product *c = upstream_config(up);
+    return c ? driver_of(c, up->product) : NULL;
+}
+
+/* ---- slots ---- */
+
+static size_t limit(const struct upstream *up)
+{
+    const struct config_product *c = upstream_config(up);
+    if (up->breaker != BREAKER_CLOSED || !c) {
+        return 1; /* one job at a time finds out whether it works again */
+    }
+    return (size_t)c->concurrency;
+}
+
+static struct job *pop_waiter(struct upstream *up)
+{
+    struct job *j = up->first_waiter;
+    up->first_waiter = j->next_waiter;
+    if (!up->first_waiter) {
+        up->last_waiter = &up->first_waiter;
+    }
+    j->next_waiter = NULL;
+    return j;
+}
+
+static void grant(struct upstream *up)
+{
+    while (up->first_waiter && up->in_use < limit(up)) {
+        struct job *j = pop_waiter(up);
+        j->has_slot = true;
+        up->in_use++;
+        up->all->events.granted(up->all->events.ctx, j);
+    }
+}
+
+static void grant_all(void *ctx)
+{
+    struct upstreams *u = ctx;
+    for (struct upstream *up = u->list; up; up = up->next) {
+        grant(up);
+    }
+}
+
+static void grant_soon(struct upstreams *u)
+{
+    struct err err;
+    if (loop_timer_set(u->loop, &u->grant, 0, &err)) {
+        grant_all(u);
+    }
+}
+
+/* The first to be turned away after an opening is the one that tries next. */
+static int refuse(struct upstream *up, int64_t *hold_ms, struct err *err)
+{
+    char since[CLOCK_TEXT_MAX];
+    int64_t left = up->try_at_ms - clock_mono_ms();
+    clock_format(since, up->down_since_us);
+    *hold_ms = HELD_MS;
+    if (!up->has_prober) {
+        up->has_prober = true;
+        *hold_ms = left > 0 ? left : 0;
+    }
+    return err_set(err, ERR_UNAVAILABLE, "%s of runtime \"%s\" is not usable since %s: %s",
+                   product_name(up->product), up->runtime, since, up->reason);
+}
+
+int upstream_acquire(struct upstream *up, struct job *job, int64_t *hold_ms, struct err *err)
+{
+    if ((up->breaker == BREAKER_OPEN && clock_mono_ms() < up->try_at_ms) ||
+        (up->breaker == BREAKER_TRYING && up->in_use > 0)) {
+        return refuse(up, hold_ms, err);
+    }
+    if (up->breaker == BREAKER_OPEN) {
+        up->breaker = BREAKER_TRYING;
+    }
+    job->upstream = up;
+    if (!up->first_waiter && up->in_use < limit(up)) {
+        up->in_use++;
+        job->has_slot = true;
+        return 0;
+    }
+    *up->last_waiter = job;
+    up->last_waiter = &job->next_waiter;
+    return 1;
+}
+
+void upstream_release(struct job *job)
+{
+    struct upstream *up = job->upstream;
+    if (!up) {
+        return;
+    }
+    job->upstream = NULL;
+    if (job->has_slot) {
+        job->has_slot = false;
+        up->in_use--;
+        grant_soon(up->all);
+        return;
+    }
+    for (struct job **at = &up->first_waiter; *at; at = &(*at)->next_waiter) {
+        if (*at == job) {
+            *at = job->next_waiter;
+            job->next_waiter = NULL;
+            if (!*at) {
+                up->last_waiter = at;
+            }
+            return;
+        }
+    }
+}
+
+/* ---- health ---- */
+
+static void tell(const struct upstream *up, enum log_level level, const char *event)
+{
+    log_event(level, event, LOG_S("runtime", up->runtime),
+              LOG_S("product", product_name(up->product)), LOG_S("reason", up->reason));
+}
+
+static void dismiss_waiters(struct upstream *up)
+{
+    while (up->first_waiter) {
+        struct job *j = pop_waiter(up);
+        struct err err;
+        int64_t hold_ms = 0;
+        j->upstream = NULL;
+        refuse(up, &hold_ms, &err);
+        up->all->events.dismissed(up->all->events.ctx, j, &err, hold_ms);
+    }
+}
+
+static void open_breaker(struct upstream *up, const struct err *err)
+{
+    bool was_well = up->breaker == BREAKER_CLOSED;
+    bool refused = err->class == ERR_UNAUTHORIZED;
+    up->breaker = BREAKER_OPEN;
+    up->try_at_ms = clock_mono_ms() + (refused ? REFUSED_MS : up->open_ms);
+    up->open_ms = up->open_ms * 2 > OPEN_MAX_MS ? OPEN_MAX_MS : up->open_ms * 2;
+    up->has_prober = false;
+    str_copy(up->reason, sizeof(up->reason), err->msg);
+    if (was_well) {
+        up->down_since_us = clock_wall_us();
+        tell(up, LOG_ERROR, refused ? "upstream refuses the credential" : "upstream down");
+        metrics_set(up->all->metrics, M_UPSTREAM_UP,
+                    METRIC_LABELS(up->runtime, product_name(up->product)), 0);
+    }
+    dismiss_waiters(up);
+}
+
+static void close_breaker(struct upstream *up)
+{
+    up->failures = 0;
+    if (up->breaker == BREAKER_CLOSED) {
+        return;
+    }
+    up->breaker = BREAKER_CLOSED;
+    up->open_ms = OPEN_FIRST_MS;
+    tell(up, LOG_INFO, "upstream usable again");
+    metrics_set(up->all->metrics, M_UPSTREAM_UP,
+                METRIC_LABELS(up->runtime, product_name(up->product)), 1);
+    grant_soon(up->all);
+    up->all->events.recovered(up->all->events.ctx, up->runtime);
+}
+
+static const char *status_label(int status)
+{
+    static const char *const families[] = {"none", "1xx", "2xx", "3xx", "4xx", "5xx"};
+    return status >= 100 && status < 600 ? families[status / 100] : families[0];
+}
+
+void upstream_report(struct upstream *up, const struct err *err, int64_t duration_ms, int status,
+                     const char *method)
+{
+    const char *product = product_name(up->product);
+    metrics_add(up->all->metrics, M_UPSTREAM_REQUESTS_TOTAL,
+                METRIC_LABELS(up->runtime, product, method, status_label(status)), 1);
+    metrics_observe(up->all->metrics, M_UPSTREAM_SECONDS, METRIC_LABELS(up->runtime, product),
+                    (double)duration_ms / 1000.0);
+    switch (err->class) {
+    case ERR_UNAVAILABLE:
+    case ERR_UNKNOWN:
+        up->failures++;
+        if (up->failures >= FAILURES_TO_OPEN || up->breaker != BREAKER_CLOSED) {
+            open_breaker(up, err);
+        }
+        return;
+    case ERR_UNAUTHORIZED:
+        open_breaker(up, err);
+        return;
+    case ERR_THROTTLED: /* alive, and asks for patience */
+    case ERR_NONE:
+    case ERR_INVALID:
+    case ERR_REFUSED:
+    case ERR_CONFLICT:
+    case ERR_GONE:
+    case ERR_INTERNAL:
+    case ERR_CLASS_MAX:
+        close_breaker(up);
+        return;
+    }
+}
+
+size_t upstreams_down(const struct upstreams *u)
+{
+    size_t n = 0;
+    for (const struct upstream *up = u->list; up; up = up->next) {
+        n += up->breaker != BREAKER_CLOSED;
+    }
+    return n;
+}
+
+void upstreams_json(const struct upstreams *u, struct buf *out)
+{
+    bool first = true;
+    buf_addc(out, '[');
+    for (const struct upstream *up = u->list; up; up = up->next) {
+        if (up->breaker == BREAKER_CLOSED) {
+            continue;
+        }
+        char since[CLOCK_TEXT_MAX];
+        clock_format(since, up->down_since_us);
+        buf_adds(out, first ? "{\"runtime\":" : ",{\"runtime\":");
+        buf_add_json(out, up->runtime);
+        buf_addf(out, ",\"product\":\"%s\",\"since\":\"%s\",\"reason\":", product_name(up->product),
+                 since);
+        buf_add_json(out, up->reason);
+        buf_addc(out, '}');
+        first = false;
+    }
+    buf_addc(out, ']');
+}
