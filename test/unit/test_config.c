@@ -51,6 +51,8 @@ static void path_in_dir(char out[128], const char *name)
 
 static void write_file(const char *path, const char *text, size_t n)
 {
+    /* A new file each time: truncating an old one makes some file systems write it out at once. */
+    unlink(path);
     FILE *f = fopen(path, "wb");
     assert_non_null(f);
     assert_int_equal(fwrite(text, 1, n, f), n);
@@ -778,6 +780,18 @@ static void test_urls(void **state)
     }
 }
 
+static void test_url_secrets(void **state)
+{
+    (void)state;
+    static const struct refusal r[] = {
+        {MINIMAL "waldur: {token: t, url: \"http://u:" PLANTED "@h\"}\n", "7:25",
+         "must not carry a user name or password"},
+        {MINIMAL "waldur: {token: t, url: \"http://h?key=" PLANTED "\"}\n", "7:25",
+         "must not carry a query"},
+    };
+    check_refusals(r, ARRAY_LEN(r));
+}
+
 static void test_listen(void **state)
 {
     (void)state;
@@ -1242,6 +1256,7 @@ int main(void)
         cmocka_unit_test(test_whole),
         cmocka_unit_test(test_kafka),
         cmocka_unit_test(test_urls),
+        cmocka_unit_test(test_url_secrets),
         cmocka_unit_test(test_listen),
         cmocka_unit_test(test_env),
         cmocka_unit_test(test_file),
