@@ -191,6 +191,20 @@ class Provision(Case):
             stage.installation.command("retention", "--now", later)
             stage.promise({sub.uuid: Expected(False), other.uuid: Expected(True)})
 
+    def test_restored_before_its_chat_history_is_due(self):
+        stage = self.stage(overrides={"retention.chat_history": "30d"})
+        sub = Subscription("reopened", 1)
+        stage.producer.send(sub.created())
+        stage.promise({sub.uuid: Expected(True, name=sub.name)})
+        workspace, = stage.langflow.marked(sub.uuid)
+        stage.producer.send(sub.terminated())
+        stage.promise({sub.uuid: Expected(False, kept=True)})
+        stage.producer.send(sub.created())
+        stage.promise({sub.uuid: Expected(True, name=sub.name)})
+        reopened, = stage.langflow.marked(sub.uuid)
+        self.assertEqual(reopened["id"], workspace["id"], "the chat history is still there")
+        self.assertEqual(reopened["variables"]["waldur_status"], "active")
+
     def test_a_foreign_object_of_the_same_name_is_a_conflict(self):
         stage = self.stage()
         sub, good = Subscription("clash", 1), Subscription("clash", 2)

@@ -105,7 +105,7 @@ class Facade(Base):
 
     def test_authorization(self):
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic " + TOKEN},
-                        {"Authorization": TOKEN}):
+                        {"Authorization": "Bearez " + TOKEN}, {"Authorization": TOKEN}):
             status, answer, _ = self.langflow.request("POST", "/api/v1/workspaces", self.workspace(), token="",
                                                       headers=headers)
             self.assertEqual(status, 401)

@@ -11,6 +11,12 @@ from .process import WITH_US, at_end, environment, eventually, workdir
 MARKER = "waldur-subscription:"
 
 
+def _once_each(pairs):
+    if len({name for name, _ in pairs}) != len(pairs):
+        raise ValueError("a member twice")
+    return dict(pairs)
+
+
 class Standin:
     _count = 0
 
@@ -65,7 +71,7 @@ class Standin:
             answer = conn.getresponse()
             text = answer.read()
             try:
-                parsed = json.loads(text) if text else None
+                parsed = json.loads(text, object_pairs_hook=_once_each) if text else None
             except ValueError:
                 parsed = text
             return answer.status, parsed, answer.headers
