@@ -59,7 +59,7 @@ class LostReplies(Case):
         states = [(j["kind"], j["state"]) for j in stage.db.jobs(sub.uuid)]
         self.assertEqual(states, [("provision", "succeeded"), ("terminate", "succeeded")], "no human was needed")
 
-    def run_all(self, retention, least):
+    def run_all(self, retention, least, skipped=()):
         self.before, self.kept = {}, retention != "0"
         stage = self.stage(overrides={"retention.chat_history": retention, "worker.probe_settle": "300ms",
                                       "retry.initial": "100ms", "runtimes.0.langflow.timeout": "2s",
@@ -69,7 +69,7 @@ class LostReplies(Case):
         say("a clean life makes: " + ", ".join(f"{c[0]} {c[1]}" for _, c, _ in calls))
         self.assertGreaterEqual(len(calls), least)
         number = 0
-        for standin, call, earlier in calls:
+        for standin, call, earlier in (c for c in calls if c[1][0] not in skipped):
             for kind, what, fault in SPOILT:
                 number += 1
                 say(f"{call[0]} {call[1]}: {what}")
@@ -80,7 +80,7 @@ class LostReplies(Case):
         self.run_all("0", 4)
 
     def test_chat_history_is_kept(self):
-        self.run_all("30d", 4)
+        self.run_all("30d", 4, skipped=("POST",))  # a provision's calls are the other test's
 
 
 if __name__ == "__main__":
