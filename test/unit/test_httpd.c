@@ -83,12 +83,20 @@ static void later(void *ctx, struct httpd_request *r, const char *path, const ch
     late[n_late++] = r;
 }
 
+static void release(void *ctx, struct httpd_request *r, const char *path, const char *body,
+                    size_t body_len)
+{
+    while (n_late > 0)
+        httpd_reply(late[--n_late], 200, "text/plain", "at last", 7);
+    echo(ctx, r, path, body, body_len);
+}
+
 static char greeting[] = "hello\n";
 
 static const struct httpd_route routes[] = {
     {"GET", "/hello", hello, greeting}, {"POST", "/hello", echo, NULL},
     {"POST", "/hooks/*", echo, NULL},   {"PATCH", "/hooks/*", echo, NULL},
-    {"GET", "/late", later, NULL},
+    {"GET", "/late", later, NULL},      {"POST", "/release", release, NULL},
 };
 
 static int set_up(void **state)
@@ -268,6 +276,34 @@ static void post_of(struct buf *b, size_t n, bool chunked)
     assert_false(b->failed);
 }
 
+/* Each sends all but the last byte of its body, so that all are held at once. How many are refused?
+ */
+static int hold_bodies(void)
+{
+    enum { N = HTTPD_BODIES_MAX / HTTPD_BODY_MAX + 2 };
+    static struct client clients[N];
+    struct buf b;
+    int refused = 0, accepted = 0;
+    post_of(&b, HTTPD_BODY_MAX, false);
+    for (int i = 0; i < N; i++) {
+        client_open(&clients[i]);
+        client_send(&clients[i], b.data, b.len - 1);
+        while (clients[i].out_len > 0)
+            run_for(2);
+        run_for(5);
+    }
+    for (int i = N - 1; i >= 0; i--) {
+        const char *answer = talk(&clients[i], "x", "\r\n\r\n");
+        refused += str_starts(answer, "HTTP/1.1 503 ");
+        accepted += str_starts(answer, "HTTP/1.1 202 ");
+        client_close(&clients[i]);
+    }
+    run_for(20);
+    assert_int_equal(refused + accepted, N);
+    buf_done(&b);
+    return refused;
+}
+
 static void bodies_are_capped(void **state)
 {
     (void)state;
@@ -293,35 +329,14 @@ static void bodies_are_capped(void **state)
         client_close(&c);
         buf_done(&b);
     }
+    assert_in_range(hold_bodies(), 2, 3); /* what was refused amid its body is not held */
 }
 
-/* Each sends all but the last byte of its body, so that all are held at once. */
 static void bodies_are_capped_together(void **state)
 {
     (void)state;
-    enum { N = HTTPD_BODIES_MAX / HTTPD_BODY_MAX + 2 };
-    static struct client clients[N];
-    struct buf b;
-    int refused = 0, accepted = 0;
-    post_of(&b, HTTPD_BODY_MAX, false);
-    for (int i = 0; i < N; i++) {
-        client_open(&clients[i]);
-        client_send(&clients[i], b.data, b.len - 1);
-        while (clients[i].out_len > 0)
-            run_for(2);
-        run_for(5);
-    }
-    for (int i = N - 1; i >= 0; i--) {
-        const char *answer = talk(&clients[i], "x", "\r\n\r\n");
-        refused += str_starts(answer, "HTTP/1.1 503 ");
-        accepted += str_starts(answer, "HTTP/1.1 202 ");
-        client_close(&clients[i]);
-    }
-    run_for(20);
-    assert_int_equal(refused + accepted, N);
-    assert_in_range(refused, 2, 3);
-    expect(b.data, "HTTP/1.1 202 ", "/hooks/a|-|xxx"); /* what was held is given back */
-    buf_done(&b);
+    for (int round = 0; round < 3; round++) /* what was held is given back */
+        assert_in_range(hold_bodies(), 2, 3);
 }
 
 static void answer_late(void *ctx)
@@ -346,6 +361,28 @@ static void an_answer_may_come_later(void **state)
         assert_false(c.closed);
     }
     client_close(&c);
+}
+
+static void a_handler_may_answer_another_request(void **state)
+{
+    (void)state;
+    static const char ask[] = "GET /late HTTP/1.1\r\n" HOST "\r\n";
+    struct client c;
+    client_open(&c);
+    client_send(&c, ask, sizeof ask - 1);
+    run_for(20);
+    assert_int_equal(n_late, 1);
+    struct client other;
+    client_open(&other);
+    client_send(&other, "POST /release HTTP/1.1\r\n" HOST "Content-Length: 0\r\n\r\n",
+                strlen("POST /release HTTP/1.1\r\n" HOST "Content-Length: 0\r\n\r\n"));
+    c.until = "at last";
+    run_for(500);
+    run_for(20);
+    assert_non_null(strstr(buf_str(&c.in), "at last"));
+    assert_non_null(strstr(buf_str(&other.in), "/release|-|"));
+    client_close(&c);
+    client_close(&other);
 }
 
 static void a_client_may_go_before_the_answer(void **state)
@@ -553,6 +590,7 @@ int main(void)
         CASE(bodies_are_capped),
         CASE(bodies_are_capped_together),
         CASE(an_answer_may_come_later),
+        CASE(a_handler_may_answer_another_request),
         CASE(a_client_may_go_before_the_answer),
         CASE(pipelined_requests_are_answered_in_order),
         CASE(a_late_answer_holds_the_pipeline_only),
