@@ -186,10 +186,12 @@ static void on_answer(void *ctx, const struct exchange_response *response)
     j->call = NULL;
     j->wait = WAIT_NOTHING;
     j->driver->feed(j->op, response, &outcome);
+    err_redact(&outcome.err, j->target.credential);
     record_effect(j, &outcome);
     j->effect_id = 0;
     struct err seen;
     exchange_classify(response, &seen);
+    err_redact(&seen, j->target.credential);
     int64_t took_ms = clock_mono_ms() - j->request_started_ms;
     int status = response->status;
     /* May hold or dismiss other jobs, never this one: it has its slot. */
@@ -356,6 +358,7 @@ static void turn(struct job *j)
         done(j, action.external_id);
         return;
     case TURN_FAILED:
+        err_redact(&action.err, j->target.credential);
         executor_settle(j, &action.err);
         return;
     }

@@ -111,3 +111,14 @@ enum err_class err_class_parse(const char *name)
     }
     return ERR_CLASS_MAX;
 }
+
+void err_redact(struct err *e, const char *secret)
+{
+    size_t n = secret ? strlen(secret) : 0;
+    if (n == 0) {
+        return;
+    }
+    for (char *at = strstr(e->msg, secret); at; at = strstr(at + n, secret)) {
+        memset(at, '*', n);
+    }
+}

@@ -1,0 +1,289 @@
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "admin.h"
+#include "base/log.h"
+#include "base/rng.h"
+#include "commands.h"
+#include "engine.h"
+#include "ingest.h"
+#include "metrics.h"
+#include "net/loop.h"
+#include "outcomes.h"
+#include "secret/secret.h"
+
+/*
+ * The running worker: one loop, on which ingest fills the inbox, the engine works it off, outcomes
+ * go out and the administrator looks in. Ends on SIGTERM or SIGINT: reading stops first, then jobs,
+ * then outcomes; a second signal, or the drain's bound, ends it at once, and the next process finds
+ * everything by the leases.
+ */
+
+enum { INGEST_DRAIN_MS = 10 * 1000, OUTCOMES_DRAIN_MS = 3 * 1000 };
+
+struct run {
+    const char *file;
+    struct loop *loop;
+    struct config *config;
+    struct config **retired; /* read before the last SIGHUP; jobs may still use them */
+    size_t n_retired;
+    struct metrics *metrics;
+    struct engine *engine;
+    struct ingest *ingest;
+    struct outcomes *outcomes;
+    struct admin *admin;
+    int signals;
+    bool stopping;
+    int status;
+    struct loop_timer deadline;
+};
+
+static void wake_engine(void *ctx)
+{
+    engine_wake(((struct run *)ctx)->engine);
+}
+
+static void wake_outcomes(void *ctx)
+{
+    struct run *r = ctx;
+    if (r->outcomes) {
+        outcomes_wake(r->outcomes);
+    }
+}
+
+/* ---- the end ---- */
+
+static void on_outcomes_drained(void *ctx)
+{
+    loop_stop(((struct run *)ctx)->loop);
+}
+
+static void on_engine_drained(void *ctx)
+{
+    struct run *r = ctx;
+    outcomes_drain(r->outcomes, OUTCOMES_DRAIN_MS, on_outcomes_drained, r);
+}
+
+static void on_ingest_drained(void *ctx)
+{
+    struct run *r = ctx;
+    engine_drain(r->engine, r->config->worker_drain_ms, on_engine_drained, r);
+}
+
+static void on_deadline(void *ctx)
+{
+    struct run *r = ctx;
+    log_event(LOG_WARN, "drain's bound reached; leaving at once");
+    loop_stop(r->loop);
+}
+
+static void stop(struct run *r, const char *why, int status)
+{
+    struct err err;
+    if (r->stopping) {
+        loop_stop(r->loop);
+        return;
+    }
+    r->stopping = true;
+    r->status = status;
+    log_event(LOG_INFO, "draining", LOG_S("why", why));
+    r->deadline = (struct loop_timer){.fn = on_deadline, .ctx = r};
+    (void)loop_timer_set(r->loop, &r->deadline, r->config->worker_drain_ms, &err);
+    ingest_drain(r->ingest, INGEST_DRAIN_MS, on_ingest_drained, r);
+}
+
+static void on_fatal(void *ctx, const char *why)
+{
+    log_event(LOG_ERROR, "Kafka client cannot go on; ending, so that the supervisor starts anew",
+              LOG_S("why", why));
+    stop(ctx, "fatal Kafka error", CLI_FAILED);
+}
+
+/* ---- signals ---- */
+
+static int keep_retired(struct run *r)
+{
+    struct config **more = realloc(r->retired, (r->n_retired + 1) * sizeof(struct config *));
+    if (!more) {
+        return -1;
+    }
+    r->retired = more;
+    r->retired[r->n_retired++] = r->config;
+    return 0;
+}
+
+/* Jobs hold on to strings of the configuration that they began with; it goes when none is in hand.
+ */
+static void free_retired(struct run *r)
+{
+    while (r->n_retired > 0) {
+        config_free(r->retired[--r->n_retired]);
+    }
+    free(r->retired);
+    r->retired = NULL;
+}
+
+static void reload(struct run *r)
+{
+    struct config *config = NULL;
+    struct engine_health health;
+    struct err err;
+
+    if (r->stopping) {
+        return;
+    }
+    if (config_load(r->file, &config, &err)) {
+        log_event(LOG_ERROR, "configuration not reloaded; the former one stays",
+                  LOG_S("error", err.msg));
+        return;
+    }
+    engine_health(r->engine, &health);
+    if (health.jobs == 0) {
+        free_retired(r);
+    }
+    if (keep_retired(r)) {
+        config_free(config);
+        log_event(LOG_ERROR, "configuration not reloaded: out of memory");
+        return;
+    }
+    r->config = config;
+    enum log_level level = LOG_INFO;
+    (void)log_level_parse(config->log_level, &level);
+    log_setup(level, strcmp(config->log_format, "json") == 0, STDERR_FILENO);
+    engine_reload(r->engine, config);
+    log_event(LOG_INFO,
+              "configuration reloaded: runtimes, offerings, retry, retention, limits, log; "
+              "servers' addresses need a restart");
+}
+
+static void on_signal(void *ctx, uint32_t events)
+{
+    struct run *r = ctx;
+    struct signalfd_siginfo info;
+    (void)events;
+    while (read(r->signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+        if (info.ssi_signo == SIGHUP) {
+            reload(r);
+        } else {
+            stop(r, info.ssi_signo == SIGINT ? "SIGINT" : "SIGTERM", CLI_OK);
+        }
+    }
+}
+
+/* Blocked for every thread that is still to come: only the loop hears them. */
+static int open_signals(struct run *r, struct err *err)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    if (sigprocmask(SIG_BLOCK, &set, NULL) ||
+        (r->signals = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC)) < 0) {
+        return err_set(err, ERR_INTERNAL, "signals: %s", strerror(errno));
+    }
+    signal(SIGPIPE, SIG_IGN);
+    return loop_fd_add(r->loop, r->signals, EPOLLIN, on_signal, r, err);
+}
+
+/* ---- the beginning ---- */
+
+static int start(struct run *r, struct err *err)
+{
+    struct engine_options engine = {
+        .config = r->config, .metrics = r->metrics, .on_outcome = wake_outcomes, .outcome_ctx = r};
+    if (!(r->engine = engine_new(r->loop, &engine, err))) {
+        return -1;
+    }
+    struct ingest_options ingest = {.config = r->config,
+                                    .pg = engine_pg(r->engine),
+                                    .metrics = r->metrics,
+                                    .ctx = r,
+                                    .on_applied = wake_engine,
+                                    .on_fatal = on_fatal};
+    if (!(r->ingest = ingest_new(r->loop, &ingest, err))) {
+        return -1;
+    }
+    struct outcomes_options outcomes = {.config = r->config,
+                                        .pg = engine_pg(r->engine),
+                                        .metrics = r->metrics,
+                                        .engine = r->engine};
+    if (!(r->outcomes = outcomes_new(r->loop, &outcomes, err))) {
+        return -1;
+    }
+    struct admin_options admin = {.listen = r->config->http_listen,
+                                  .engine = r->engine,
+                                  .ingest = r->ingest,
+                                  .metrics = r->metrics};
+    return (r->admin = admin_new(r->loop, &admin, err)) ? 0 : -1;
+}
+
+static void end(struct run *r)
+{
+    admin_free(r->admin);
+    ingest_free(r->ingest);
+    outcomes_free(r->outcomes);
+    engine_free(r->engine);
+    metrics_free(r->metrics);
+    if (r->loop && r->signals >= 0) {
+        loop_timer_cancel(r->loop, &r->deadline);
+        loop_fd_del(r->loop, r->signals);
+        close(r->signals);
+    }
+    loop_free(r->loop);
+    free_retired(r);
+    config_free(r->config);
+}
+
+static int check(const struct config *c, struct err *err)
+{
+    if (!c->has_reveal_public_key) {
+        return err_set(err, ERR_INVALID,
+                       "%s: secrets.reveal_public_key is missing: the worker cannot hand out keys "
+                       "without it (32 bytes in base64; see README.md, \"Keys\")",
+                       c->file);
+    }
+    return 0;
+}
+
+int cmd_run(int argc, char **argv, const struct cli *cli)
+{
+    struct run r = {.file = cli->config_file, .signals = -1, .status = CLI_OK};
+    struct err err;
+    (void)argc;
+    (void)argv;
+
+    secret_harden_process();
+    rng_init();
+    int status = cli_config(cli, &r.config);
+    if (status != CLI_OK) {
+        return status;
+    }
+    enum log_level level = LOG_INFO;
+    (void)log_level_parse(r.config->log_level, &level);
+    log_setup(level, strcmp(r.config->log_format, "json") == 0, STDERR_FILENO);
+    if (check(r.config, &err)) {
+        (void)cli_fail(&err);
+        config_free(r.config);
+        return CLI_USAGE;
+    }
+    if (!(r.loop = loop_new(&err)) || open_signals(&r, &err) || !(r.metrics = metrics_new(&err)) ||
+        start(&r, &err)) {
+        r.status = cli_fail(&err);
+    } else {
+        log_event(LOG_INFO, "provisioner started", LOG_S("version", PROVISIONER_VERSION),
+                  LOG_S("config", r.config->file), LOG_I("pid", (int64_t)getpid()));
+        if (loop_run(r.loop, &err)) {
+            r.status = cli_fail(&err);
+        }
+        log_event(LOG_INFO, "provisioner ended", LOG_I("status", r.status));
+    }
+    status = r.status;
+    end(&r);
+    return status;
+}
