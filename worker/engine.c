@@ -47,8 +47,9 @@ struct engine {
     struct pg *pg;
     struct pg_listen *listen;
     struct executor *executor;
+    void *ctx; /* of on_outcome and on_database */
     loop_fn *on_outcome;
-    void *outcome_ctx;
+    void (*on_database)(void *ctx, bool up);
     char *only; /* "{1,2,3}" or NULL */
     char owner[UUID_TEXT];
     char former[UUID_TEXT]; /* to be given up on the next connection; "" for none */
@@ -93,7 +94,7 @@ static void outcome(void *ctx)
 {
     struct engine *e = ctx;
     if (e->on_outcome) {
-        e->on_outcome(e->outcome_ctx);
+        e->on_outcome(e->ctx);
     }
 }
 
@@ -182,7 +183,8 @@ struct engine *engine_new(struct loop *loop, const struct engine_options *option
     e->config = options->config;
     e->metrics = options->metrics;
     e->on_outcome = options->on_outcome;
-    e->outcome_ctx = options->outcome_ctx;
+    e->on_database = options->on_database;
+    e->ctx = options->ctx;
     e->look = (struct loop_timer){.fn = on_look, .ctx = e};
     e->renew = (struct loop_timer){.fn = on_renew_due, .ctx = e};
     e->drain = (struct loop_timer){.fn = on_drain_timeout, .ctx = e};
@@ -384,6 +386,9 @@ static void on_pg_state(void *ctx, bool up, const char *why)
 {
     struct engine *e = ctx;
     metrics_set(e->metrics, M_DATABASE_UP, NULL, up ? 1 : 0);
+    if (e->on_database) {
+        e->on_database(e->ctx, up);
+    }
     if (e->phase == PHASE_LEFT) {
         return;
     }

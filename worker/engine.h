@@ -23,8 +23,9 @@ struct engine_options {
     struct metrics *metrics;     /* borrowed */
     const int64_t *only;         /* copied; job ids to restrict to, NULL for all */
     size_t n_only;
-    loop_fn *on_outcome; /* an outcome was committed to the outbox; NULL allowed */
-    void *outcome_ctx;
+    void *ctx;           /* of the two below, which may be NULL */
+    loop_fn *on_outcome; /* an outcome was committed to the outbox */
+    void (*on_database)(void *ctx, bool up);
 };
 
 struct engine *engine_new(struct loop *loop, const struct engine_options *options, struct err *err);

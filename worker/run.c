@@ -9,6 +9,7 @@
 #include "admin.h"
 #include "base/log.h"
 #include "base/rng.h"
+#include "broker.h"
 #include "commands.h"
 #include "engine.h"
 #include "ingest.h"
@@ -34,6 +35,7 @@ struct run {
     size_t n_retired;
     struct metrics *metrics;
     struct engine *engine;
+    struct kafka_producer *producer; /* of dead letters and outcomes */
     struct ingest *ingest;
     struct outcomes *outcomes;
     struct admin *admin;
@@ -92,6 +94,7 @@ static void stop(struct run *r, const char *why, int status)
     r->stopping = true;
     r->status = status;
     log_event(LOG_INFO, "draining", LOG_S("why", why));
+    admin_stopping(r->admin);
     r->deadline = (struct loop_timer){.fn = on_deadline, .ctx = r};
     (void)loop_timer_set(r->loop, &r->deadline, r->config->worker_drain_ms, &err);
     ingest_drain(r->ingest, INGEST_DRAIN_MS, on_ingest_drained, r);
@@ -156,6 +159,7 @@ static void reload(struct run *r)
     (void)log_level_parse(config->log_level, &level);
     log_setup(level, strcmp(config->log_format, "json") == 0, STDERR_FILENO);
     engine_reload(r->engine, config);
+    ingest_configure(r->ingest, config);
     log_event(LOG_INFO,
               "configuration reloaded: runtimes, offerings, retry, retention, limits, log; "
               "servers' addresses need a restart");
@@ -193,29 +197,52 @@ static int open_signals(struct run *r, struct err *err)
 
 /* ---- the beginning ---- */
 
-static int start(struct run *r, struct err *err)
+static void on_database(void *ctx, bool up)
 {
-    struct engine_options engine = {
-        .config = r->config, .metrics = r->metrics, .on_outcome = wake_outcomes, .outcome_ctx = r};
-    if (!(r->engine = engine_new(r->loop, &engine, err))) {
+    struct run *r = ctx;
+    if (r->ingest) {
+        ingest_pause(r->ingest, !up);
+    }
+}
+
+static const char *owner(void *ctx)
+{
+    return engine_owner(((struct run *)ctx)->engine);
+}
+
+static int start_kafka(struct run *r, struct err *err)
+{
+    if (!(r->producer = broker_producer(r->loop, r->config, err))) {
         return -1;
     }
     struct ingest_options ingest = {.config = r->config,
                                     .pg = engine_pg(r->engine),
+                                    .producer = r->producer,
                                     .metrics = r->metrics,
                                     .ctx = r,
                                     .on_applied = wake_engine,
                                     .on_fatal = on_fatal};
-    if (!(r->ingest = ingest_new(r->loop, &ingest, err))) {
+    struct outcomes_options outcomes = {.pg = engine_pg(r->engine),
+                                        .producer = r->producer,
+                                        .topic = r->config->topic_outcomes,
+                                        .ctx = r,
+                                        .owner = owner};
+    r->ingest = ingest_new(r->loop, &ingest, err);
+    r->outcomes = r->ingest ? outcomes_new(r->loop, &outcomes, err) : NULL;
+    return r->outcomes ? 0 : -1;
+}
+
+static int start(struct run *r, struct err *err)
+{
+    struct engine_options engine = {.config = r->config,
+                                    .metrics = r->metrics,
+                                    .ctx = r,
+                                    .on_outcome = wake_outcomes,
+                                    .on_database = on_database};
+    if (!(r->engine = engine_new(r->loop, &engine, err)) || start_kafka(r, err)) {
         return -1;
     }
-    struct outcomes_options outcomes = {.config = r->config,
-                                        .pg = engine_pg(r->engine),
-                                        .metrics = r->metrics,
-                                        .engine = r->engine};
-    if (!(r->outcomes = outcomes_new(r->loop, &outcomes, err))) {
-        return -1;
-    }
+    ingest_pause(r->ingest, true); /* until the database is there */
     struct admin_options admin = {.listen = r->config->http_listen,
                                   .engine = r->engine,
                                   .ingest = r->ingest,
@@ -228,6 +255,7 @@ static void end(struct run *r)
     admin_free(r->admin);
     ingest_free(r->ingest);
     outcomes_free(r->outcomes);
+    kafka_producer_free(r->producer);
     engine_free(r->engine);
     metrics_free(r->metrics);
     if (r->loop && r->signals >= 0) {
