@@ -412,7 +412,7 @@ static bool group_fill(struct pg *p, struct group *g)
             break;
         g->sorted[g->n++] = s;
     }
-    qsort(g->sorted, g->n, sizeof(g->sorted[0]), stmt_compare);
+    qsort(g->sorted, g->n, sizeof(void *), stmt_compare);
     return g->n > 0;
 }
 

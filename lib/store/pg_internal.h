@@ -84,7 +84,7 @@ void pg_dial_done(struct pg_dial *d);
  */
 int pg_dial_watch(struct pg_dial *d, uint32_t events, loop_fd_fn *fn, void *ctx);
 void pg_dial_settle(struct pg_dial *d);
-/* Closes the connection, times the next attempt, calls lost. why: any text, NULL for libpq's own.
+/* Closes the connection, times the next attempt, calls lost. why: one line, NULL for libpq's words.
  */
 void pg_dial_drop(struct pg_dial *d, const char *why);
 

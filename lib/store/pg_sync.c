@@ -190,8 +190,10 @@ static void add_line(struct line_out *o, const char *line, size_t n)
             quoted = !quoted;
             for (const char *s = quoted ? "\"..." : "\""; *s; s++)
                 out_add(o, *s);
+        } else if (!quoted && (unsigned char)line[i] < ' ') {
+            out_add(o, ' ');
         } else if (!quoted) {
-            out_add(o, (unsigned char)line[i] < ' ' ? ' ' : line[i]);
+            out_add(o, line[i]);
         }
     }
 }

@@ -45,7 +45,8 @@ static const char schema[] =
     /* Sequences are not rolled back: the first $1 calls fail. */
     "create function flaky(failures int) returns text language plpgsql as $$ begin"
     " if nextval('tries') <= failures then raise exception 'not now' using errcode = '40001';"
-    " end if; return 'ok'; end $$;";
+    " end if;"
+    " insert into trace (key, n) values ('k', 1); return 'ok'; end $$;";
 
 static struct pg_cluster cluster;
 
@@ -115,6 +116,11 @@ static bool is_down(void *ctx)
 static bool is_idle(void *ctx)
 {
     return pg_outstanding(ctx) == 0;
+}
+
+static bool is_positive(void *ctx)
+{
+    return *(int *)ctx > 0;
 }
 
 static struct pg *open_with(struct fixture *f, const struct pg_options *options)
@@ -452,6 +458,21 @@ static void a_second_group_waits_for_its_keys(void **state)
     assert_int_equal(number(f, "select (array_agg(n order by at) = '{1,2,3}')::int from trace"), 1);
 }
 
+/* One that is tried again singly stays ahead of those that wait for its key. */
+static void retries_keep_their_place(void **state)
+{
+    struct fixture *f = *state;
+    struct call calls[3] = {0};
+    submit(f, f->pg, &calls[0], FLAKY, (struct how){.key = "k"}, "4", NULL);
+    submit(f, f->pg, &calls[1], TRACE, (struct how){.key = "k"}, "k", "2");
+    submit(f, f->pg, &calls[2], TRACE, (struct how){.key = "k", .alone = true}, "k", "3");
+    wait_idle(f, f->pg);
+    for (int i = 0; i < 3; i++)
+        expect_ok(&calls[i]);
+    assert_int_equal(number(f, "select last_value from tries"), 5);
+    assert_int_equal(number(f, "select (array_agg(n order by at) = '{1,2,3}')::int from trace"), 1);
+}
+
 static void cross(struct fixture *f, bool keyed, uint64_t *replays)
 {
     enum { ROUNDS = 4 };
@@ -693,7 +714,7 @@ static void statements_time_out(void **state)
     struct fixture *f = *state;
     struct call calls[4] = {0};
     pg_free(f->pg);
-    f->pg = open_pg(f, "test_pg", 150);
+    f->pg = open_pg(f, "test_pg", 500);
     submit_int(f, &calls[0], INSERT, 1);
     submit(f, f->pg, &calls[1], SLEEP, (struct how){0}, "5", NULL);
     submit_int(f, &calls[2], INSERT, 2);
@@ -710,7 +731,7 @@ static void a_silent_server_is_left(void **state)
     struct fixture *f = *state;
     struct call calls[2] = {0};
     pg_free(f->pg);
-    f->pg = open_pg(f, "silent", 100);
+    f->pg = open_pg(f, "silent", 300);
     pid_t pid = number(f, "select pid from pg_stat_activity where application_name = 'silent'");
     assert_int_equal(kill(pid, SIGSTOP), 0);
     submit_int(f, &calls[0], INSERT, 1);
@@ -755,6 +776,7 @@ static void waits_for_its_schema(void **state)
                                  .on_state = on_state,
                                  .ctx = f};
     f->pg = open_with(f, &options);
+    assert_true(turn_until(f->loop, is_positive, &f->downs, WAIT_MS));
     turn_until(f->loop, NULL, NULL, 500);
     assert_int_equal(f->downs, 1);
     assert_int_equal(f->ups, 0);
@@ -785,7 +807,8 @@ static void refused_connections_tell_no_secret(void **state)
                                  .on_state = on_state,
                                  .ctx = f};
     f->pg = open_with(f, &options);
-    turn_until(f->loop, NULL, NULL, 600);
+    assert_true(turn_until(f->loop, is_positive, &f->downs, WAIT_MS));
+    turn_until(f->loop, NULL, NULL, 500);
     assert_int_equal(f->downs, 1);
     assert_non_null(strstr(f->why, "password authentication failed"));
     assert_null(strstr(f->why, "s3cr3t"));
@@ -819,11 +842,6 @@ static void bad_urls_are_refused_at_once(void **state)
 static void count(void *ctx)
 {
     ++*(int *)ctx;
-}
-
-static bool is_positive(void *ctx)
-{
-    return *(int *)ctx > 0;
 }
 
 static void listens_again_after_a_restart(void **state)
@@ -924,6 +942,7 @@ int main(void)
         CASE(serialization_failures_are_retried),
         CASE(order_holds_whatever_fails),
         CASE(a_second_group_waits_for_its_keys),
+        CASE(retries_keep_their_place),
         CASE(sorting_avoids_deadlocks),
         CASE(ten_thousand),
         CASE(parameters_arrive_as_they_are),
