@@ -205,7 +205,9 @@ void kafka_producer_free(struct kafka_producer *p)
         rd_kafka_purge(p->client.rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT |
                                          RD_KAFKA_PURGE_F_NON_BLOCKING);
     kafka_client_free(&p->client);
-    while (p->list.next != &p->list)
-        delivery_drop(p, p->list.next);
+    for (struct delivery *d = p->list.next, *next; d != &p->list; d = next) {
+        next = d->next;
+        free(d);
+    }
     free(p);
 }
