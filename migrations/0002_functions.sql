@@ -513,8 +513,8 @@ BEGIN
         RAISE EXCEPTION 'job % lost its fence between guard and write', p_job;
     END IF;
     IF p_to = 'failed' THEN
-        -- A subscription that works goes on working: only the job has failed.
-        UPDATE agent_config c SET status = CASE WHEN c.status = 'ready' THEN c.status ELSE 'failed' END,
+        -- A subscription that works goes on working, an archived one stays archived: only the job has failed.
+        UPDATE agent_config c SET status = CASE WHEN c.status IN ('ready', 'archived') THEN c.status ELSE 'failed' END,
                                   status_reason = j.step || ': ' || p_error, updated_at = now()
         FROM provisioning_job j WHERE j.id = p_job AND c.subscription_uuid = j.subscription_uuid;
         PERFORM outcome_emit(p_job, 'subscription.failed', p_error_class, p_error);
@@ -684,7 +684,8 @@ BEGIN
     RETURN NEXT;
 END $$;
 
--- Wants an archived subscription purged, if it is still archived and due. Returns the job, NULL where it is not.
+-- Wants an archived subscription purged, if it is still archived and due; again, where an earlier purge has failed.
+-- Returns the new job; NULL where nothing is to be done, or somebody is doing it.
 CREATE FUNCTION retention_purge(p_subscription uuid, p_before timestamptz, p_deadline_ms bigint) RETURNS bigint
 LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp AS $$
 DECLARE
@@ -692,9 +693,11 @@ DECLARE
     v_job bigint;
 BEGIN
     SELECT * INTO s FROM subscription WHERE uuid = p_subscription FOR NO KEY UPDATE SKIP LOCKED;
-    IF NOT FOUND OR s.wanted <> 'absent' OR NOT EXISTS (
-            SELECT FROM agent_config WHERE subscription_uuid = p_subscription AND status = 'archived'
-            AND archived_at <= p_before) THEN
+    IF NOT FOUND OR s.wanted NOT IN ('absent', 'purged')
+       OR NOT EXISTS (SELECT FROM agent_config WHERE subscription_uuid = p_subscription AND status = 'archived'
+                      AND archived_at <= p_before)
+       OR EXISTS (SELECT FROM provisioning_job WHERE subscription_uuid = p_subscription
+                  AND state IN ('queued', 'running', 'retrying', 'held')) THEN
         RETURN NULL;
     END IF;
     UPDATE subscription SET wanted = 'purged', generation = generation + 1, updated_at = now() WHERE uuid = p_subscription;
