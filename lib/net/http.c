@@ -39,6 +39,7 @@ enum {
     /* Servers on uvicorn close an idle connection after 5 s: reuse no older one, it is about to go.
      */
     IDLE_MAX_S = 4,
+    RETRY_MS = 100,
     DEFAULT_CONNECT_MS = 5000,
     DEFAULT_TIMEOUT_MS = 30000,
 };
@@ -267,30 +268,36 @@ static void drain(struct http *h)
     h->some_unwatched = false;
 }
 
+/* The caller's last use of h and of what libcurl may free. */
+static void enter(struct http *h, curl_socket_t fd, int mask)
+{
+    int running;
+    /* Where memory ends inside libcurl, it does not name its next timeout: look again soon. */
+    if (curl_multi_socket_action(h->multi, fd, mask, &running) != CURLM_OK)
+        (void)loop_timer_set(h->loop, &h->timer, RETRY_MS, NULL);
+    drain(h);
+}
+
 /* ---- libcurl's callbacks ---- */
 
 static void on_ready(void *ctx, uint32_t events)
 {
     const struct socket_watch *w = ctx;
-    struct http *h = w->h;
-    int mask = 0, running;
+    int mask = 0;
     if (events & (EPOLLIN | EPOLLHUP))
         mask |= CURL_CSELECT_IN;
     if (events & EPOLLOUT)
         mask |= CURL_CSELECT_OUT;
     if (events & EPOLLERR)
         mask |= CURL_CSELECT_ERR;
-    curl_multi_socket_action(h->multi, w->fd, mask, &running); /* may free w */
-    drain(h);
+    enter(w->h, w->fd, mask);
 }
 
 static void on_timeout(void *ctx)
 {
     struct http *h = ctx;
-    int running;
     (void)loop_timer_set(h->loop, &h->timer, park_ms, NULL); /* into the place that it just left */
-    curl_multi_socket_action(h->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-    drain(h);
+    enter(h, CURL_SOCKET_TIMEOUT, 0);
 }
 
 static int on_timer(CURLM *multi, long timeout_ms, void *ctx)
