@@ -309,7 +309,8 @@ RETURNS void LANGUAGE sql SET search_path = agent_marketplace, pg_temp AS $$
         'time', to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
         'datacontenttype', 'application/json', 'traceparent', j.traceparent,
         'data', jsonb_build_object(
-            'subscription_uuid', j.subscription_uuid, 'order_uuid', j.order_uuid, 'name', c.name, 'status', c.status,
+            'subscription_uuid', j.subscription_uuid, 'order_uuid', j.order_uuid, 'name', c.name,
+            'status', coalesce(c.status::text, split_part(p_type, '.', 2)),
             'runtime_name', c.runtime_name, 'workspace_id', c.runtime_workspace_id,
             'knowledge_base_id', c.knowledge_base_id, 'api_key_prefix', c.api_key,
             'step', CASE WHEN p_error IS NULL THEN NULL ELSE j.step END,
