@@ -171,7 +171,7 @@ static void record_effect(struct job *j, const struct driver_outcome *outcome)
     (void)pg_submit(j->executor->o.pg, S_EFFECT_SETTLE, j->subscription, false, p, NULL, NULL,
                     &err);
     if (outcome->effect == EFFECT_UNKNOWN) {
-        JOB_LOG(j, LOG_WARN, "outcome of a change is unknown; looking", LOG_S("effect", j->effect),
+        JOB_LOG(j, LOG_INFO, "outcome of a change is unknown; looking", LOG_S("effect", j->effect),
                 LOG_S("error", outcome->err.msg));
     }
 }

@@ -207,7 +207,8 @@ static void log_verdict(const struct job *j, const struct verdict *v, const stru
         JOB_LOG(j, LOG_ERROR, "job failed", LOG_S("class", err_class_name(err->class)),
                 LOG_S("error", err->msg), LOG_B("out_of_time", v->out_of_time));
     } else if (v->to == JOB_RETRYING) {
-        JOB_LOG(j, LOG_WARN, "step will be tried again", LOG_S("class", err_class_name(err->class)),
+        /* Not a warning: that an upstream is not well is told once, by the upstream. */
+        JOB_LOG(j, LOG_INFO, "step will be tried again", LOG_S("class", err_class_name(err->class)),
                 LOG_S("error", err->msg), LOG_I("delay_ms", v->delay_ms));
     } else {
         /* Held jobs are many and their upstream has been told of once: not a line each. */
