@@ -735,8 +735,9 @@ static void a_silent_server_is_left(void **state)
     pid_t pid = number(f, "select pid from pg_stat_activity where application_name = 'silent'");
     assert_int_equal(kill(pid, SIGSTOP), 0);
     submit_int(f, &calls[0], INSERT, 1);
-    wait_idle(f, f->pg);
+    bool left = turn_until(f->loop, is_idle, f->pg, WAIT_MS);
     kill(pid, SIGCONT);
+    assert_true(left);
     expect_error(&calls[0], ERR_UNKNOWN, "");
     assert_true(turn_until(f->loop, is_up, f->pg, WAIT_MS));
     submit_int(f, &calls[1], INSERT, 2);
