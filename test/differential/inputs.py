@@ -201,6 +201,8 @@ def list_changes(value):
     for n in COUNTS:
         yield [sample] * n
         yield ["a"] * n
+    for n in LENGTHS:
+        yield ["a" * n]
     for v in other_types():
         yield value + [v]
         yield [v] + value

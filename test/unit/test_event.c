@@ -271,13 +271,14 @@ static void test_a_whole_mebibyte(void **state)
     (void)state;
     size_t n;
     static const char head[] = TERMINATED("", NORMAL_DATA);
-    char *text = filled("", EVENT_BYTES_MAX, "a", &n);
+    char *text = filled("", EVENT_BYTES_MAX + 1, "a", &n);
     struct event e;
     struct json_fault fault;
     memcpy(text, head, sizeof(head) - 2);
     memcpy(text + sizeof(head) - 2, ",\"x\":\"", 6);
-    memcpy(text + n - 2, "\"}", 2);
-    assert_int_equal(decode(text, n, NULL, 0, &e, &fault), 0);
+    memcpy(text + n - 3, "\"} ", 3);
+    refused_with(text, n, NULL, 0, "", "is 1048577 bytes; at most 1048576 are taken");
+    assert_int_equal(decode(text, n - 1, NULL, 0, &e, &fault), 0);
     assert_string_equal(e.data, NORMAL_DATA);
     event_done(&e);
     free(text);
