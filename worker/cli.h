@@ -1,6 +1,6 @@
 /*
- * The command line: one table of commands and options, parsed by getopt_long before a command starts;
- * usage errors, exit statuses, help.
+ * The command line: one table of commands and options, parsed by getopt_long before a command
+ * starts; usage errors, exit statuses, help.
  */
 #ifndef WORKER_CLI_H
 #define WORKER_CLI_H
@@ -68,9 +68,10 @@ struct cli_command {
     int min_operands, max_operands;
     cli_handler *handler;
     const char *help; /* paragraphs, wrapped at 80 columns */
-    struct cli_option options[CLI_OPTIONS_MAX]; /* up to OPT_NONE; --config and --help come beside */
-    const char *examples;                       /* lines without indentation */
-    const char *exits;                          /* "1  what it means here", a line each */
+    struct cli_option
+        options[CLI_OPTIONS_MAX]; /* up to OPT_NONE; --config and --help come beside */
+    const char *examples;         /* lines without indentation */
+    const char *exits;            /* "1  what it means here", a line each */
 };
 
 struct cli_given {
@@ -95,7 +96,11 @@ int cli_duration(const struct cli *cli, enum cli_option_id id, int64_t fallback_
 int cli_integer(const struct cli *cli, enum cli_option_id id, int64_t min, int64_t max,
                 int64_t fallback, int64_t *out);
 
-/* One line on standard error: "provisioner: ..."; control characters are escaped. Returns its status. */
+/* An RFC 3339 time, or a duration before now_us; the option was given. */
+int cli_time(const struct cli *cli, enum cli_option_id id, int64_t now_us, int64_t *out);
+
+/* One line on standard error: "provisioner: ..."; control characters are escaped. Returns its
+ * status. */
 int cli_fail(const struct err *err) __attribute__((nonnull));
 int cli_failf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* The same with status CLI_USAGE and where help is to be found. */
@@ -103,6 +108,21 @@ int cli_usage(const struct cli *cli, const char *fmt, ...) __attribute__((format
 
 /* The configuration; on failure the error has been said, and the status is to be returned. */
 int cli_config(const struct cli *cli, struct config **out);
+
+/* Prints to standard output and ends the buffer. CLI_OK, or CLI_FAILED when the buffer had failed.
+ */
+int cli_print(struct buf *out);
+/* Columns of the terminal behind standard output; 0 where there is none. */
+size_t cli_width(void);
+/* A line that replaces itself, on a terminal alone and not more than ten times a second. */
+void cli_progress(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void cli_progress_end(void);
+/* Asks on the terminal; false where there is none to ask. */
+bool cli_confirm(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+const struct cli_command *cli_find(const char *name);
+/* Says so, and which one may have been meant. CLI_USAGE. */
+int cli_unknown_command(const char *name);
 
 /* Parses the line and runs the command. Returns the exit status. */
 int cli_main(int argc, char **argv);

@@ -1,7 +1,7 @@
 /*
- * The commands. Options, --config and --help are parsed, and the number of operands is checked, before
- * a handler is entered (cli.h): argc and argv are the operands alone, argv[argc] is NULL. What it
- * returns is the exit status: one of enum cli_exit.
+ * The commands. Options, --config and --help are parsed, and the number of operands is checked,
+ * before a handler is entered (cli.h): argc and argv are the operands alone, argv[argc] is NULL.
+ * What it returns is the exit status: one of enum cli_exit.
  */
 #ifndef WORKER_COMMANDS_H
 #define WORKER_COMMANDS_H

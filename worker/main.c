@@ -1,0 +1,9 @@
+/*
+ * provisioner: the Waldur marketplace provisioning worker.
+ */
+#include "cli.h"
+
+int main(int argc, char **argv)
+{
+    return cli_main(argc, argv);
+}
