@@ -59,6 +59,7 @@ struct engine {
     int64_t leased_until_ms; /* monotonic */
     int64_t renew_sent_ms;
     bool renewing, claiming, claim_wanted;
+    bool stranded;          /* the database counts jobs as ours that we do not have */
     char cursor[UUID_TEXT]; /* the organization served last */
     struct loop_timer look, renew, drain;
     loop_fn *drained;
@@ -96,6 +97,11 @@ static void outcome(void *ctx)
     if (e->on_outcome) {
         e->on_outcome(e->ctx);
     }
+}
+
+static void strand(void *ctx)
+{
+    ((struct engine *)ctx)->stranded = true;
 }
 
 static void on_released(void *ctx, const PGresult *res, const struct err *err)
@@ -147,7 +153,8 @@ static int start_parts(struct engine *e, struct err *err)
                                  .owner = owner,
                                  .finished = wake,
                                  .outcome = outcome,
-                                 .recovered = release_held};
+                                 .recovered = release_held,
+                                 .stranded = strand};
     if (loop_before_sleep(e->loop, before_sleep, e, err)) {
         return -1;
     }
@@ -255,6 +262,7 @@ static void lose(struct engine *e, const char *why)
     e->leased_until_ms = 0;
     e->renewing = false;
     e->claiming = false;
+    e->stranded = false;
     str_copy(e->why, sizeof(e->why), why);
     loop_timer_cancel(e->loop, &e->renew);
     size_t jobs = executor_jobs(e->executor);
@@ -393,7 +401,7 @@ static void on_pg_state(void *ctx, bool up, const char *why)
         return;
     }
     if (!up) {
-        log_event(LOG_ERROR, "database connection lost", LOG_S("why", why));
+        log_event(LOG_ERROR, "database not usable", LOG_S("why", why));
         bool draining = e->phase == PHASE_DRAINING;
         lose(e, why);
         e->phase = draining ? PHASE_DRAINING : PHASE_DOWN;
@@ -425,7 +433,8 @@ static void on_claimed(void *ctx, const PGresult *res, const struct err *err)
     for (int i = 0; i < rows; i++) {
         struct job *j = job_from_row(res, i, clock_mono_ms());
         if (!j) {
-            log_event(LOG_ERROR, "out of memory: a claimed job waits for the lease to end");
+            log_event(LOG_ERROR, "out of memory: a claimed job is given back");
+            e->stranded = true;
             continue;
         }
         str_copy(e->cursor, sizeof(e->cursor), j->organization);
@@ -468,6 +477,9 @@ static void on_look(void *ctx)
     if (e->phase == PHASE_CHECKING) {
         check_schema(e);
     } else if (e->phase == PHASE_REGISTERING && !pg_outstanding(e->pg)) {
+        begin_registering(e);
+    } else if (e->phase == PHASE_WORKING && e->stranded) {
+        lose(e, "a statement failed; jobs are given back and claimed anew");
         begin_registering(e);
     } else {
         engine_wake(e);

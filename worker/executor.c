@@ -132,8 +132,10 @@ int executor_submit(struct job *j, enum statement statement, const struct pg_par
     if (pg_submit(j->executor->o.pg, (int)statement, j->subscription, false, params, done, j,
                   &err)) {
         j->wait = WAIT_NOTHING;
+        struct executor *x = j->executor;
         JOB_LOG(j, LOG_ERROR, "job dropped", LOG_S("error", err.msg));
         executor_drop(j);
+        x->o.stranded(x->o.ctx);
         return -1;
     }
     return 0;
@@ -175,7 +177,12 @@ const char *executor_verdict(struct job *j, const PGresult *res, const struct er
         return NULL;
     }
     /* The connection went, or the lease did: the next claim starts from what the database says. */
+    struct executor *x = j->executor;
+    bool stranded = !j->abandoned;
     executor_drop(j);
+    if (stranded) {
+        x->o.stranded(x->o.ctx);
+    }
     return "dropped";
 }
 
@@ -186,8 +193,10 @@ static void on_settled(void *ctx, const PGresult *res, const struct err *err)
     struct job *j = ctx;
     const char *verdict = executor_verdict(j, res, err);
     if (!verdict) {
+        struct executor *x = j->executor;
         JOB_LOG(j, LOG_ERROR, "the job's state could not be written", LOG_S("error", err->msg));
         executor_drop(j);
+        x->o.stranded(x->o.ctx);
         return;
     }
     if (str_eq(verdict, "dropped") || executor_lost(j, verdict)) {

@@ -30,6 +30,8 @@ struct executor_options {
     void (*finished)(void *ctx); /* a job left; there is room, and something may follow it */
     void (*outcome)(void *ctx);  /* an outcome was committed */
     void (*recovered)(void *ctx, const char *runtime);
+    /* A job was dropped that the database still counts as ours, over a connection that works. */
+    void (*stranded)(void *ctx);
 };
 
 struct executor *executor_new(struct loop *loop, const struct executor_options *options,

@@ -190,13 +190,15 @@ static void answer(struct pg *p, struct stmt *s)
         ExecStatusType status = PQresultStatus(s->res);
         if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK) {
             p->stats.statements++;
-            s->done(s->ctx, s->res, NULL);
+            if (s->done)
+                s->done(s->ctx, s->res, NULL);
             return;
         }
         pg_err_from_result(&err, s->res, p->options.statements[s->statement].name);
     }
     p->stats.failures++;
-    s->done(s->ctx, NULL, &err);
+    if (s->done)
+        s->done(s->ctx, NULL, &err);
 }
 
 /* Runs callbacks from the head up to the first statement that is still open. */

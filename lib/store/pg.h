@@ -71,7 +71,8 @@ struct pg *pg_new(struct loop *loop, const struct pg_options *options, struct er
 void pg_free(struct pg *p);
 
 /*
- * Queues a statement; parameters (as many as the statement has) and lock_key are copied. lock_key
+ * Queues a statement; parameters (as many as the statement has) and lock_key are copied; done may be
+ * NULL. lock_key
  * orders statements inside a group (bytewise, stable; NULL first): statements that lock rows pass
  * the subscription's UUID, so that two workers' groups take their row locks in one order and never
  * deadlock. alone: the statement gets a group of its own. Statements with the same lock_key keep
