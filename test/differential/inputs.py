@@ -189,6 +189,8 @@ def object_changes(value):
         yield {k: v for k, v in value.items() if k != name}
         yield {(k.upper() if k == name else k): v for k, v in value.items()}
         yield {(k + " " if k == name else k): v for k, v in value.items()}
+        if name.upper() not in value:
+            yield {name.upper(): [], **value}
     for extra in ("unknown", "", "/~", "é" * 128, "é" * 129, "a" * 128, "a" * 129, "data", "$ref"):
         for v in ("x", Raw("1e300"), None, {"nested": [{"x": [[]]}]}, ["x"]):
             yield {**value, extra: value.get(extra, v)}
