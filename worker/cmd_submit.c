@@ -234,7 +234,7 @@ static int to_inbox(struct submission *s)
 static int explain_failure(const struct submission *s)
 {
     const struct pump *p = &s->pump;
-    const bool open = p->gave_up || p->err.class == ERR_UNKNOWN;
+    const bool open = p->err.class == ERR_UNKNOWN;
     return cli_failf("%zu of %zu events were taken, then: %s%s; submitting the same files again is "
                      "safe, events are known by source and id",
                      p->done, p->n, p->err.msg,
@@ -278,11 +278,13 @@ static int submit(struct submission *s)
     loop_free(s->pump.loop);
     if (rc > 0)
         return rc;
-    if (rc < 0)
-        rc = explain_failure(s);
-    int printed = report(s, direct);
-    if (rc == CLI_OK)
-        rc = printed;
+    if (rc < 0) {
+        explain_failure(s);
+        if (cli_has(s->cli, OPT_JSON))
+            report(s, direct);
+        return CLI_FAILED;
+    }
+    rc = report(s, direct);
     return rc == CLI_OK && s->invalid ? CLI_ATTENTION : rc;
 }
 

@@ -225,9 +225,9 @@ int help_manual(void)
 static void completion_words(struct buf *out, const char *words)
 {
     if (str_eq(words, "@"))
-        buf_adds(out, "COMPREPLY=($(compgen -f -- \"$cur\"))");
+        buf_adds(out, "compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- \"$cur\")");
     else
-        buf_addf(out, "COMPREPLY=($(compgen -W '%s' -- \"$cur\"))", words);
+        buf_addf(out, "mapfile -t COMPREPLY < <(compgen -W '%s' -- \"$cur\")", words);
 }
 
 static void completion_option(struct buf *out, const char *command, const struct cli_option *o)
@@ -235,9 +235,11 @@ static void completion_option(struct buf *out, const char *command, const struct
     if (!o->value)
         return;
     buf_addf(out, "    %s:--%s) ", command, o->name);
-    if (o->words)
+    if (o->words) {
         completion_words(out, o->words);
-    buf_adds(out, "; return ;;\n");
+        buf_adds(out, "; ");
+    }
+    buf_adds(out, "return ;;\n");
 }
 
 static void completion_operands(struct buf *out)
@@ -288,14 +290,14 @@ int help_completion(void)
                    "        '') options='--config --help --version' ;;\n");
     completion_flags(&out);
     buf_adds(&out, "        esac\n"
-                   "        COMPREPLY=($(compgen -W \"$options\" -- \"$cur\"))\n"
+                   "        mapfile -t COMPREPLY < <(compgen -W \"$options\" -- \"$cur\")\n"
                    "        return\n"
                    "    fi\n"
                    "    case $command in\n"
-                   "    '') COMPREPLY=($(compgen -W '");
+                   "    '') mapfile -t COMPREPLY < <(compgen -W '");
     for (size_t i = 0; i < n_commands; i++)
         buf_addf(&out, "%s%s", i ? " " : "", commands[i].name);
-    buf_adds(&out, "' -- \"$cur\")) ;;\n");
+    buf_adds(&out, "' -- \"$cur\") ;;\n");
     completion_operands(&out);
     buf_adds(&out, "    esac\n}\ncomplete -F _provisioner provisioner\n");
     return cli_print(&out);

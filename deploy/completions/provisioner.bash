@@ -1,83 +1,62 @@
-# bash completion for provisioner(1)
-
-_provisioner_options()
-{
-    case $1 in
-    migrate) echo --check ;;
-    jobs) echo --state --organization --error --since --limit --json ;;
-    show | doctor) echo --json ;;
-    config | version) echo --json ;;
-    submit) echo --direct --json ;;
-    replay)
-        echo --state --organization --error --since --limit --from-step --dry-run --rate --yes --json
-        ;;
-    pause | resume) echo --all --runtime --organization --subscription ;;
-    dead-letters) echo --limit --json ;;
-    retention) echo --dry-run --now --limit --json ;;
-    reconcile) echo --repair --json ;;
-    esac
-}
-
-_provisioner_words()
-{
-    case $1 in
-    dead-letters) echo list show replay discard ;;
-    keys) echo rotate revoke ;;
-    help) echo "$_provisioner_commands" ;;
-    esac
-}
-
-_provisioner_commands="run migrate submit jobs show replay cancel pause resume dead-letters retention
-reconcile keys doctor graph config version help"
-
-_provisioner_values()
-{
-    case $1 in
-    --state) echo queued running retrying held failed superseded succeeded cancelled ;;
-    --error)
-        echo invalid unavailable unknown throttled unauthorized refused conflict gone internal
-        ;;
-    --from-step)
-        echo name announce collection workspace api_key record report revoke close_workspace \
-            open_workspace archive chat_history
-        ;;
-    esac
-}
-
-_provisioner()
-{
-    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command="" i
+# bash completion for provisioner; made by `provisioner help --format bash`.
+_provisioner() {
+    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
+    local command='' options='' i
     COMPREPLY=()
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
         --config) ((i++)) ;;
         -*) ;;
-        *)
-            command=${COMP_WORDS[i]}
-            break
-            ;;
+        *) command=${COMP_WORDS[i]}; break ;;
         esac
     done
-    case $before in
-    --config)
-        mapfile -t COMPREPLY < <(compgen -f -- "$word")
-        return
-        ;;
-    --state | --error | --from-step)
-        mapfile -t COMPREPLY < <(compgen -W "$(_provisioner_values "$before")" -- "$word")
-        return
-        ;;
-    --organization | --since | --limit | --rate | --now | --runtime | --subscription) return ;;
+    case $command:$prev in
+    *:--config) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+    submit:--timeout) return ;;
+    jobs:--state) mapfile -t COMPREPLY < <(compgen -W 'queued running retrying held failed superseded succeeded cancelled' -- "$cur"); return ;;
+    jobs:--organization) return ;;
+    jobs:--error) return ;;
+    jobs:--since) return ;;
+    jobs:--limit) return ;;
+    replay:--state) mapfile -t COMPREPLY < <(compgen -W 'failed' -- "$cur"); return ;;
+    replay:--organization) return ;;
+    replay:--error) return ;;
+    replay:--since) return ;;
+    replay:--limit) return ;;
+    replay:--from-step) mapfile -t COMPREPLY < <(compgen -W 'name announce collection workspace api_key record report close_workspace open_workspace revoke archive chat_history' -- "$cur"); return ;;
+    replay:--rate) return ;;
+    replay:--wait) return ;;
+    retention:--now) return ;;
+    retention:--limit) return ;;
+    retention:--wait) return ;;
+    dead-letters:--state) mapfile -t COMPREPLY < <(compgen -W 'new replayed discarded all' -- "$cur"); return ;;
+    dead-letters:--limit) return ;;
+    help:--format) mapfile -t COMPREPLY < <(compgen -W 'text man bash' -- "$cur"); return ;;
     esac
-    if [[ -z $command ]]; then
-        mapfile -t COMPREPLY < <(compgen -W "$_provisioner_commands --config --help --version" -- "$word")
-    elif [[ $word == -* ]]; then
-        mapfile -t COMPREPLY < <(compgen -W "$(_provisioner_options "$command") --config --help" -- "$word")
-    elif [[ $command == submit ]]; then
-        mapfile -t COMPREPLY < <(compgen -f -- "$word")
-    elif ((COMP_CWORD == i + 1)); then
-        mapfile -t COMPREPLY < <(compgen -W "$(_provisioner_words "$command")" -- "$word")
+    if [[ $cur == -* ]]; then
+        case $command in
+        '') options='--config --help --version' ;;
+        run) options='--config --help' ;;
+        migrate) options='--config --help --check --json' ;;
+        submit) options='--config --help --direct --skip-invalid --timeout --json' ;;
+        jobs) options='--config --help --state --organization --error --since --limit --json' ;;
+        show) options='--config --help --json' ;;
+        replay) options='--config --help --state --organization --error --since --limit --from-step --dry-run --rate --wait --no-wait --yes --json' ;;
+        retention) options='--config --help --dry-run --now --limit --wait --json' ;;
+        dead-letters) options='--config --help --state --limit --all --yes --json' ;;
+        config) options='--config --help --json' ;;
+        graph) options='--config --help' ;;
+        version) options='--config --help --json' ;;
+        help) options='--config --help --format' ;;
+        esac
+        mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")
+        return
     fi
+    case $command in
+    '') mapfile -t COMPREPLY < <(compgen -W 'run migrate submit jobs show replay retention dead-letters config graph version help' -- "$cur") ;;
+    submit) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
+    dead-letters) mapfile -t COMPREPLY < <(compgen -W 'list show replay discard' -- "$cur") ;;
+    help) mapfile -t COMPREPLY < <(compgen -W 'run migrate submit jobs show replay retention dead-letters config graph version' -- "$cur") ;;
+    esac
 }
-
-complete -o filenames -F _provisioner provisioner
+complete -F _provisioner provisioner
