@@ -22,7 +22,7 @@ struct admin_options {
 };
 
 struct admin *admin_new(struct loop *loop, const struct admin_options *options, struct err *err);
-/* Before the others go, and not from within a callback of the engine's pg. */
+/* When ingest_free may be called. */
 void admin_free(struct admin *a);
 
 int admin_port(const struct admin *a);

@@ -39,8 +39,11 @@ struct ingest_options {
 };
 
 struct ingest *ingest_new(struct loop *loop, const struct ingest_options *options, struct err *err);
-/* After ingest_drain's done, or at once: what is in hand is then delivered again. Before the pg and
- * the producer go, and not from within their callbacks. */
+/*
+ * After ingest_drain's done, or at once: what is in hand is then delivered again. Statements and
+ * messages under way still name it, so the pg and the producer must be freed after it, before the
+ * loop turns again; and not from within their callbacks.
+ */
 void ingest_free(struct ingest *i);
 
 /*
@@ -58,12 +61,12 @@ void ingest_configure(struct ingest *i, const struct config *config);
 
 /*
  * Reads nothing more, waits for what is in hand, commits the offsets, leaves the group, and calls
- * done within timeout_ms. Once. done may free it.
+ * done within timeout_ms. Once.
  */
 void ingest_drain(struct ingest *i, int64_t timeout_ms, loop_fn *done, void *ctx);
 
 struct ingest_health {
-    bool up;          /* the brokers answer, consumer and producer both */
+    bool up;          /* the brokers answer */
     const char *why;  /* "" when up; borrowed until the next turn */
     int64_t lag;      /* messages not yet taken in, of our partitions; -1 unknown */
     size_t in_flight; /* messages in hand */

@@ -28,7 +28,7 @@ struct outcomes_options {
 
 struct outcomes *outcomes_new(struct loop *loop, const struct outcomes_options *options,
                               struct err *err);
-/* Before the pg and the producer go, and not from within their callbacks. */
+/* When ingest_free may be called. */
 void outcomes_free(struct outcomes *o);
 
 /* An outcome was committed: look at once, not at the next second. */

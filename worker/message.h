@@ -1,0 +1,55 @@
+/*
+ * A Kafka message kept in memory while its fate is open: one allocation.
+ */
+#ifndef WORKER_MESSAGE_H
+#define WORKER_MESSAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "base/buf.h"
+#include "net/kafka.h"
+#include "watermark.h"
+
+enum { MESSAGE_HEADERS_JSON_MAX = 256 * 1024 };
+
+TAILQ_HEAD(message_list, message);
+
+struct message {
+    TAILQ_ENTRY(message) link; /* both are its keeper's */
+    void *keeper;
+    struct watermark_ticket ticket;
+    size_t bytes; /* of this allocation */
+    int32_t partition;
+    int64_t offset;
+    int64_t timestamp_ms; /* -1: none; anything a producer may say */
+    const void *key;      /* NULL: none */
+    size_t key_len;
+    const void *value; /* NULL: a tombstone */
+    size_t value_len;
+    size_t n_headers;
+    struct kafka_header headers[]; /* behind them all bytes */
+};
+
+/* NULL when memory ends. free(). */
+struct message *message_copy(const struct kafka_message *m);
+
+/* Microseconds since 1970; -1 where there is none or none that can be (years 1970 to 9999). */
+int64_t message_time_us(const struct message *m);
+
+/* True for what an earlier dead letter left on a message that was replayed. */
+bool message_is_error_header(const char *name);
+
+/*
+ * The headers, without those, as JSON [{"name":...,"value_base64":...}] within
+ * MESSAGE_HEADERS_JSON_MAX; what does not fit is counted by a last one,
+ * provisioner.dlq.headers_left_out.
+ */
+int message_headers_json(const struct message *m, struct buf *out);
+
+/* How often it was replayed before, as its header says. */
+int message_replays(const struct message *m);
+
+#endif
