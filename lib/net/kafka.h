@@ -106,7 +106,8 @@ int kafka_produce(struct kafka_producer *p, const char *topic, const void *key, 
                   struct err *err);
 size_t kafka_producer_outstanding(const struct kafka_producer *p);
 bool kafka_producer_up(const struct kafka_producer *p);
-/* Drops what is outstanding without callbacks; blocks at most a second. */
+/* Drops what is outstanding without callbacks; blocks at most a second. Not from within a callback.
+ */
 void kafka_producer_free(struct kafka_producer *p);
 
 #endif

@@ -18,24 +18,12 @@ enum { STATS_BYTES_MAX = 8 * 1024 * 1024 };
 
 /* ---- configuration ---- */
 
-/* librdkafka quotes values in its complaints. */
-static bool is_secret(const char *name)
-{
-    static const char *const parts[] = {"password", "secret", "pem", "jaas", "oauthbearer.config"};
-    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
-        if (strstr(name, parts[i]) != NULL)
-            return true;
-    }
-    return false;
-}
-
 static int set_property(rd_kafka_conf_t *conf, const struct kafka_property *p, struct err *err)
 {
     char why[256] = "";
     if (rd_kafka_conf_set(conf, p->name, p->value, why, sizeof(why)) == RD_KAFKA_CONF_OK)
         return 0;
-    return err_set(err, ERR_INVALID, "kafka property %s: %s", p->name,
-                   is_secret(p->name) ? "refused by librdkafka" : why);
+    return err_set(err, ERR_INVALID, "kafka property %s: %s", p->name, why);
 }
 
 static int set_users_property(rd_kafka_conf_t *conf, const struct kafka_property *fixed,
