@@ -83,7 +83,9 @@ void kafka_consumer_health(const struct kafka_consumer *c, struct kafka_health *
 
 /* Starts leaving the group; done is called when it is finished or after timeout_ms. */
 void kafka_consumer_close(struct kafka_consumer *c, int64_t timeout_ms, loop_fn *done, void *ctx);
-/* Frees; blocks at most a second. After close's done only, or at once when leaving does not matter.
+/*
+ * Frees; blocks at most a second. From close's done on, or at once when leaving does not matter;
+ * not within another callback.
  */
 void kafka_consumer_free(struct kafka_consumer *c);
 
@@ -106,8 +108,7 @@ int kafka_produce(struct kafka_producer *p, const char *topic, const void *key, 
                   struct err *err);
 size_t kafka_producer_outstanding(const struct kafka_producer *p);
 bool kafka_producer_up(const struct kafka_producer *p);
-/* Drops what is outstanding without callbacks; blocks at most a second. Not from within a callback.
- */
+/* Drops what is outstanding without callbacks; blocks at most a second. Not within a callback. */
 void kafka_producer_free(struct kafka_producer *p);
 
 #endif
