@@ -17,6 +17,20 @@ static const struct {
     const char *tier, *rate_limit;
 } tier_limits[] = {{"free", "10/minute"}, {"plus", "60/minute"}, {"pro", "300/minute"}};
 
+/* The platform's own variables: they lead to documents, so no event and no default may set them. */
+static const char *const own_variables[] = {"ragflow_collection_id", "ragflow_url",
+                                            "ragflow_api_key"};
+
+static bool copy_item(const cJSON *item, cJSON *to, const char *name)
+{
+    cJSON *copy = cJSON_Duplicate(item, true);
+    if (!copy || !cJSON_AddItemToObject(to, name, copy)) {
+        cJSON_Delete(copy);
+        return false;
+    }
+    return true;
+}
+
 static bool has_capability(const struct plan *p, const struct config_offering *offering,
                            const char *name)
 {
@@ -42,9 +56,11 @@ static int make_variables(struct plan *p, const struct config_offering *offering
     const cJSON *item = NULL;
     cJSON_ArrayForEach(item, json_get(p->spec, "variables"))
     {
-        cJSON *copy = fine ? cJSON_Duplicate(item, true) : NULL;
         cJSON_DeleteItemFromObjectCaseSensitive(p->variables, item->string);
-        fine = copy && cJSON_AddItemToObject(p->variables, item->string, copy);
+        fine = fine && copy_item(item, p->variables, item->string);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(own_variables); i++) {
+        cJSON_DeleteItemFromObjectCaseSensitive(p->variables, own_variables[i]);
     }
     return fine ? 0 : err_nomem(err);
 }
@@ -61,10 +77,26 @@ static int make_capabilities(struct plan *p, const struct config_offering *offer
     for (size_t i = 0; array && offering && i < offering->n_capabilities; i++) {
         cJSON *item = cJSON_CreateString(offering->capabilities[i]);
         if (!item || !cJSON_AddItemToArray(array, item)) {
+            cJSON_Delete(item);
             return err_nomem(err);
         }
     }
     return array ? 0 : err_nomem(err);
+}
+
+/* The record is read again long after its event was checked: what everything else relies on must
+ * be there. */
+static int check_members(const cJSON *spec, struct err *err)
+{
+    static const char *const members[] = {"organization.uuid", "organization.slug", "project.uuid",
+                                          "project.slug",      "offering.uuid",     "offering.type",
+                                          "plan.tier"};
+    for (size_t i = 0; i < ARRAY_LEN(members); i++) {
+        if (!json_str(spec, members[i])) {
+            return err_set(err, ERR_INVALID, "recorded event: %s is missing", members[i]);
+        }
+    }
+    return 0;
 }
 
 static int read_settings(struct plan *p, const struct config_offering *offering, struct err *err)
@@ -106,8 +138,8 @@ int plan_make(const char *spec, const struct config *config, struct plan *out, s
     }
     const struct config_offering *offering =
         config_offering(config, json_str(p.spec, "offering.type"));
-    if (read_settings(&p, offering, err) || make_capabilities(&p, offering, err) ||
-        make_variables(&p, offering, err)) {
+    if (check_members(p.spec, err) || read_settings(&p, offering, err) ||
+        make_capabilities(&p, offering, err) || make_variables(&p, offering, err)) {
         plan_done(&p);
         return -1;
     }
@@ -164,16 +196,6 @@ static bool copy_texts(const cJSON *from, cJSON *to, const char *const (*pairs)[
         if (text && !cJSON_AddStringToObject(to, pairs[i][0], text)) {
             return false;
         }
-    }
-    return true;
-}
-
-static bool copy_item(const cJSON *item, cJSON *to, const char *name)
-{
-    cJSON *copy = cJSON_Duplicate(item, true);
-    if (!copy || !cJSON_AddItemToObject(to, name, copy)) {
-        cJSON_Delete(copy);
-        return false;
     }
     return true;
 }

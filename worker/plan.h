@@ -18,7 +18,7 @@ struct plan {
     bool rag;            /* capability "rag", the event's or else the offering's */
     const char *flow_id; /* borrowed from spec or the configuration */
     cJSON *variables;    /* defaults, the event's over them; owned; platform's own are added by
-                            plan_variables */
+                            plan_add_collection */
     const char *embedding_model; /* the event's name for it; NULL */
     int64_t chunk_size, chunk_overlap;
 };

@@ -29,10 +29,25 @@ struct driver_op {
     int rounds;      /* requests so far, bounded */
     int empty_looks; /* in a row */
     bool uncertain;
+    bool created;  /* the id in hand came from our own create */
+    bool doomed;   /* the object in hand goes whatever the goal: surplus, or misnamed */
+    bool misnamed; /* the server made it under another name */
     char id[EXTERNAL_ID_MAX + 1];
     cJSON *body; /* of the update to come; owned */
     struct err err;
 };
+
+/*
+ * What can stand in a path as an object's id; NULL where there is none. Dots alone would be taken
+ * for a step in the path, and the request would reach something else.
+ */
+static const char *usable_id(const cJSON *object)
+{
+    const char *id = json_str(object, "id");
+    return id && id[0] != '\0' && strlen(id) <= EXTERNAL_ID_MAX && strspn(id, ".") < strlen(id)
+               ? id
+               : NULL;
+}
 
 static const struct json_limits answer_limits = {
     .size = 8 * 1024 * 1024, .depth = 64, .string = 4 * 1024 * 1024};
@@ -50,7 +65,9 @@ struct driver_op *facade_start(const struct facade_noun *noun, enum driver_goal 
     op->goal = goal;
     op->uncertain = target->uncertain;
     op->phase = LOOK_NAME;
-    if (target->external_id && str_copy(op->id, sizeof(op->id), target->external_id)) {
+    const char *id = target->external_id;
+    if (id && id[0] != '\0' && strlen(id) <= EXTERNAL_ID_MAX) {
+        str_copy(op->id, sizeof(op->id), id);
         op->phase = LOOK_ID;
     }
     return op;
@@ -177,11 +194,11 @@ void facade_next(struct driver_op *op, struct driver_action *out)
 
 /* ---- what was seen ---- */
 
-static bool take_id(struct driver_op *op, const cJSON *object)
+static void take_id(struct driver_op *op, const cJSON *object)
 {
-    const char *id = json_str(object, "id");
-    return id && id[0] != '\0' && strlen(id) <= EXTERNAL_ID_MAX &&
-           str_copy(op->id, sizeof(op->id), id);
+    str_copy(op->id, sizeof(op->id), usable_id(object));
+    op->created = false;
+    op->doomed = false;
 }
 
 static void seen_absent(struct driver_op *op)
@@ -194,12 +211,25 @@ static void seen_absent(struct driver_op *op)
     op->empty_looks = 0;
     op->id[0] = '\0';
     op->phase = op->goal == DRIVER_PRESENT ? CREATE : DONE;
+    if (op->phase == CREATE && op->misnamed) {
+        op->phase = FAILED;
+        err_set(&op->err, ERR_CONFLICT,
+                "the server made \"%s\" under another name, and it was removed again; free that "
+                "name there, then replay",
+                op->target->name);
+    }
 }
 
 static void seen_ours(struct driver_op *op, const cJSON *object)
 {
     op->empty_looks = 0;
-    if (op->goal == DRIVER_ABSENT) {
+    /* A server that renames instead of refusing has made what nobody asked for. One that was
+     * recorded before stays ours under whatever name people gave it since. */
+    if (op->created && !str_eq(json_str(object, "name"), op->target->name)) {
+        op->misnamed = true;
+        op->doomed = true;
+    }
+    if (op->goal == DRIVER_ABSENT || op->doomed) {
         op->phase = DELETE;
         return;
     }
@@ -281,6 +311,7 @@ struct sighting {
     const cJSON *ours; /* the recorded one if it is there, else the first */
     const cJSON *extra;
     const cJSON *foreign;
+    bool unusable; /* one of ours cannot be addressed */
 };
 
 static struct sighting sift(const struct driver_op *op, const cJSON *array)
@@ -292,11 +323,16 @@ static struct sighting sift(const struct driver_op *op, const cJSON *array)
         if (!str_eq(json_str(item, "name"), op->target->name)) {
             continue; /* the filter may be looser than equality */
         }
+        const char *id = usable_id(item);
         if (!op->noun->ours(item, op->target)) {
             s.foreign = item;
+        } else if (!id) {
+            s.unusable = true;
         } else if (!s.ours) {
             s.ours = item;
-        } else if (str_eq(json_str(item, "id"), op->target->external_id)) {
+        } else if (str_eq(id, usable_id(s.ours))) {
+            continue; /* listed twice */
+        } else if (str_eq(id, op->target->external_id)) {
             s.extra = s.ours;
             s.ours = item;
         } else {
@@ -324,18 +360,15 @@ static void feed_look_name(struct driver_op *op, const struct exchange_response 
     struct sighting s = sift(op, array);
     if (!cJSON_IsArray(array)) {
         unreadable(op, e, "the answer to a look-up by name is not an array");
+    } else if (s.unusable) {
+        unreadable(op, e, "the server lists an object of ours without a usable id");
     } else if (s.extra) {
-        if (take_id(op, s.extra)) {
-            op->phase = DELETE;
-        } else {
-            unreadable(op, e, "an object without a usable id");
-        }
+        take_id(op, s.extra);
+        op->doomed = true;
+        op->phase = DELETE;
     } else if (s.ours) {
-        if (take_id(op, s.ours)) {
-            seen_ours(op, s.ours);
-        } else {
-            unreadable(op, e, "an object without a usable id");
-        }
+        take_id(op, s.ours);
+        seen_ours(op, s.ours);
     } else if (s.foreign) {
         seen_foreign(op, s.foreign);
     } else {
@@ -361,17 +394,18 @@ static void feed_created(struct driver_op *op, const struct exchange_response *r
     cJSON *object = NULL;
     bool readable = !r->truncated &&
                     json_parse(r->body, r->body_len, &answer_limits, &object, &fault) == 0 &&
-                    take_id(op, object);
+                    usable_id(object);
     if (!readable) {
         err_set(&out->err, ERR_UNKNOWN, "HTTP %d whose body names no object", r->status);
         out->err.http_status = r->status;
         outcome_open(op, out);
     } else {
+        take_id(op, object);
         out->effect = EFFECT_DONE;
         str_copy(out->external_id, sizeof(out->external_id), op->id);
-        /* A server that renames instead of refusing has made what nobody asked for. */
-        op->phase = str_eq(json_str(object, "name"), op->target->name) ? LOOK_ID : DELETE;
-        op->uncertain = op->phase == LOOK_ID; /* a read-back that misses is not proof of absence */
+        op->created = true;
+        op->uncertain = true; /* a read-back that misses is not proof of absence */
+        op->phase = LOOK_ID;
     }
     cJSON_Delete(object);
 }
@@ -387,7 +421,7 @@ static void feed_change(struct driver_op *op, const struct exchange_response *r,
             return;
         }
         out->effect = EFFECT_DONE;
-        op->phase = was == DELETE ? LOOK_NAME : LOOK_ID;
+        op->phase = LOOK_ID;
         return;
     case ERR_GONE:
         if (was == CREATE) {
@@ -398,11 +432,16 @@ static void feed_change(struct driver_op *op, const struct exchange_response *r,
             return;
         }
         err_clear(&out->err);
-        out->effect = EFFECT_DONE;
+        out->effect = was == DELETE ? EFFECT_DONE : EFFECT_REFUSED;
         op->phase = LOOK_NAME;
         return;
     case ERR_CONFLICT:
         out->effect = EFFECT_REFUSED;
+        if (was != CREATE) {
+            /* Busy with it, not a matter of names: the server's words stand, and time may help. */
+            out->err.class = ERR_UNAVAILABLE;
+            break;
+        }
         err_clear(&out->err);
         /* Taken: by an earlier attempt of ours or by a stranger; a look tells. */
         op->uncertain = true;

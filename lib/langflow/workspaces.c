@@ -5,10 +5,11 @@
 #include "base/str.h"
 
 /* Variables that belong to the platform; a tenant's edits of all others survive. */
-#define MARKER_VARIABLE "waldur_subscription"
-#define STATUS_VARIABLE "waldur_status"
-#define STATUS_ACTIVE   "active"
-#define STATUS_CLOSED   "closed"
+#define MARKER_VARIABLE     "waldur_subscription"
+#define STATUS_VARIABLE     "waldur_status"
+#define STATUS_ACTIVE       "active"
+#define STATUS_CLOSED       "closed"
+#define COLLECTION_VARIABLE "ragflow_collection_id"
 
 static bool ours(const cJSON *object, const struct driver_target *t)
 {
@@ -55,19 +56,46 @@ static bool platform_owned(const char *name)
     return str_starts(name, "ragflow_") || str_starts(name, "waldur_");
 }
 
+/* A member that is missing says the same as null: a server may drop nulls as it merges. */
+static bool same(const cJSON *there, const cJSON *wanted)
+{
+    return there ? cJSON_Compare(there, wanted, true) : cJSON_IsNull(wanted);
+}
+
+/* Empties what leads to documents, unless it is wanted; a merge cannot take a member away. */
+static bool add_blanks(const cJSON *has, const cJSON *wanted, cJSON *out)
+{
+    bool fine = true;
+    const cJSON *item = NULL;
+    cJSON_ArrayForEach(item, has)
+    {
+        bool blank = cJSON_IsNull(item) || str_eq(cJSON_GetStringValue(item), "");
+        if (fine && !blank && str_starts(item->string, "ragflow_") &&
+            !cJSON_GetObjectItemCaseSensitive(wanted, item->string)) {
+            fine = add_text(out, item->string, "");
+        }
+    }
+    return fine;
+}
+
 /* What an open workspace still lacks: missing variables, and platform-owned ones that differ. */
 static cJSON *missing_variables(const cJSON *has, const struct driver_target *t, bool reopening)
 {
     cJSON *want = all_variables(t);
+    bool retrieval = cJSON_GetObjectItemCaseSensitive(want, COLLECTION_VARIABLE) != NULL;
     cJSON *item = want ? want->child : NULL;
     while (item) {
         cJSON *next = item->next;
         const cJSON *there = cJSON_GetObjectItemCaseSensitive(has, item->string);
         bool matters = !there || reopening || platform_owned(item->string);
-        if (!matters || (there && cJSON_Compare(there, item, true))) {
+        if (!matters || same(there, item)) {
             cJSON_Delete(cJSON_DetachItemViaPointer(want, item));
         }
         item = next;
+    }
+    if (want && !retrieval && !add_blanks(has, t->variables, want)) {
+        cJSON_Delete(want);
+        return NULL;
     }
     return want;
 }
@@ -76,19 +104,9 @@ static cJSON *missing_variables(const cJSON *has, const struct driver_target *t,
 static cJSON *closing_variables(const cJSON *has)
 {
     cJSON *want = cJSON_CreateObject();
-    bool fine = want != NULL;
-    const cJSON *item = NULL;
-    if (fine && !str_eq(json_str(has, STATUS_VARIABLE), STATUS_CLOSED)) {
-        fine = add_text(want, STATUS_VARIABLE, STATUS_CLOSED);
-    }
-    cJSON_ArrayForEach(item, has)
-    {
-        if (fine && str_starts(item->string, "ragflow_") &&
-            !(cJSON_IsString(item) && item->valuestring[0] == '\0')) {
-            fine = add_text(want, item->string, "");
-        }
-    }
-    if (!fine) {
+    bool closed = str_eq(json_str(has, STATUS_VARIABLE), STATUS_CLOSED);
+    if (!want || (!closed && !add_text(want, STATUS_VARIABLE, STATUS_CLOSED)) ||
+        !add_blanks(has, NULL, want)) {
         cJSON_Delete(want);
         return NULL;
     }
