@@ -58,10 +58,8 @@ static int fill_settings(struct job *j, struct err *err)
                    ? plan_add_collection(&j->plan, j->collection_id, r->ragflow.url, err)
                    : 0;
     }
-    if (j->plan.embedding_model) {
-        t->embedding_model =
-            config_embedding_model(upstream_config(j->upstream), j->plan.embedding_model);
-    }
+    t->embedding_model =
+        config_embedding_model(upstream_config(j->upstream), j->plan.embedding_model);
     t->chunk_size = j->plan.chunk_size;
     t->chunk_overlap = j->plan.chunk_overlap;
     return 0;

@@ -6,8 +6,6 @@
 #include "base/json.h"
 #include "base/str.h"
 
-enum { CHUNK_SIZE_DEFAULT = 512, CHUNK_OVERLAP_DEFAULT = 0 };
-
 static const struct json_limits spec_limits = {
     .size = 2 * 1024 * 1024, .depth = 64, .string = 1024 * 1024};
 
@@ -37,7 +35,7 @@ static bool has_capability(const struct plan *p, const struct config_offering *o
     if (json_get(p->spec, "capabilities")) {
         return json_has_string(p->spec, "capabilities", name);
     }
-    for (size_t i = 0; offering && i < offering->n_capabilities; i++) {
+    for (size_t i = 0; i < offering->n_capabilities; i++) {
         if (str_eq(offering->capabilities[i], name)) {
             return true;
         }
@@ -49,7 +47,7 @@ static int make_variables(struct plan *p, const struct config_offering *offering
 {
     p->variables = cJSON_CreateObject();
     bool fine = p->variables != NULL;
-    for (size_t i = 0; fine && offering && i < offering->n_variables; i++) {
+    for (size_t i = 0; fine && i < offering->n_variables; i++) {
         fine = cJSON_AddStringToObject(p->variables, offering->variables[i].name,
                                        offering->variables[i].value) != NULL;
     }
@@ -74,7 +72,7 @@ static int make_capabilities(struct plan *p, const struct config_offering *offer
         return 0;
     }
     cJSON *array = cJSON_AddArrayToObject(p->spec, "capabilities");
-    for (size_t i = 0; array && offering && i < offering->n_capabilities; i++) {
+    for (size_t i = 0; array && i < offering->n_capabilities; i++) {
         cJSON *item = cJSON_CreateString(offering->capabilities[i]);
         if (!item || !cJSON_AddItemToArray(array, item)) {
             cJSON_Delete(item);
@@ -103,7 +101,7 @@ static int read_settings(struct plan *p, const struct config_offering *offering,
 {
     p->rag = has_capability(p, offering, "rag");
     p->flow_id = json_str(p->spec, "offering.flow_id");
-    if (!p->flow_id && offering) {
+    if (!p->flow_id) {
         p->flow_id = offering->flow;
     }
     if (!p->flow_id) {
@@ -113,8 +111,11 @@ static int read_settings(struct plan *p, const struct config_offering *offering,
                        json_str(p->spec, "offering.type"), json_str(p->spec, "offering.type"));
     }
     p->embedding_model = json_str(p->spec, "knowledge_base.embedding_model");
-    p->chunk_size = CHUNK_SIZE_DEFAULT;
-    p->chunk_overlap = CHUNK_OVERLAP_DEFAULT;
+    if (!p->embedding_model) {
+        p->embedding_model = offering->embedding_model;
+    }
+    p->chunk_size = offering->chunk_size;
+    p->chunk_overlap = offering->chunk_overlap;
     json_i64(p->spec, "knowledge_base.chunk_size", &p->chunk_size);
     json_i64(p->spec, "knowledge_base.chunk_overlap", &p->chunk_overlap);
     if (p->chunk_overlap >= p->chunk_size) {

@@ -19,7 +19,7 @@ struct plan {
     const char *flow_id; /* borrowed from spec or the configuration */
     cJSON *variables;    /* defaults, the event's over them; owned; platform's own are added by
                             plan_add_collection */
-    const char *embedding_model; /* the event's name for it; NULL */
+    const char *embedding_model; /* as events name it; the event's or the offering's */
     int64_t chunk_size, chunk_overlap;
 };
 

@@ -159,6 +159,28 @@ static const struct config_setting offering_rows[] = {
      .max = PAIRS_MAX,
      .secret = true,
      .doc = "a workspace's variables; an event's go over them"},
+    /* The isolation model's settings, "Ragflow collection". */
+    {.path = "knowledge_base.embedding_model",
+     .type = CONFIG_TEXT,
+     .offset = AT(embedding_model),
+     .fallback = "text-embedding-3-small",
+     .min = 1,
+     .max = SLUG_MAX,
+     .doc = "the embedding model of events that name none"},
+    {.path = "knowledge_base.chunk_size",
+     .type = CONFIG_INTEGER,
+     .offset = AT(chunk_size),
+     .fallback = "512",
+     .min = 1,
+     .max = 2048,
+     .doc = "tokens in a chunk, for events that do not say"},
+    {.path = "knowledge_base.chunk_overlap",
+     .type = CONFIG_INTEGER,
+     .offset = AT(chunk_overlap),
+     .fallback = "50",
+     .min = 0,
+     .max = 2047,
+     .doc = "tokens that chunks share, for events that do not say"},
 };
 #undef AT
 
@@ -521,6 +543,10 @@ static int fill(struct config *c, const struct config_node *root, struct err *er
     if (config_settings_read(c->file, &config_settings, c, root, err) != 0) {
         return -1;
     }
+    const struct config_node nothing = {.kind = CONFIG_MAPPING};
+    if (config_settings_read(c->file, &offering_table, &c->any_offering, &nothing, err) != 0) {
+        return -1;
+    }
     struct checks k = {.c = c, .root = root, .err = err};
     return check_whole(&k);
 }
@@ -564,6 +590,7 @@ void config_free(struct config *c)
         return;
     }
     config_settings_free(&config_settings, c);
+    config_settings_free(&offering_table, &c->any_offering);
     free(c->file);
     free(c);
 }
@@ -614,7 +641,7 @@ const struct config_offering *config_offering(const struct config *c, const char
             return &c->offerings[i];
         }
     }
-    return NULL;
+    return &c->any_offering;
 }
 
 const char *config_embedding_model(const struct config_product *p, const char *name)

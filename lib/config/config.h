@@ -54,6 +54,8 @@ struct config_offering {
     size_t n_capabilities;
     struct config_pair *variables; /* defaults, scalars as strings */
     size_t n_variables;
+    char *embedding_model; /* as events name it */
+    int64_t chunk_size, chunk_overlap;
 };
 
 struct config {
@@ -68,8 +70,9 @@ struct config {
     size_t n_runtimes;
     struct config_offering *offerings;
     size_t n_offerings;
-    char *waldur_url;   /* no trailing slash; NULL: not configured */
-    char *waldur_token; /* secret; set exactly when waldur_url is */
+    struct config_offering any_offering; /* defaults alone: for types that are not listed */
+    char *waldur_url;                    /* no trailing slash; NULL: not configured */
+    char *waldur_token;                  /* secret; set exactly when waldur_url is */
     int64_t retry_initial_ms, retry_max_ms, retry_deadline_ms;
     double retry_factor; /* 1.0 .. 10.0 */
     int64_t retention_chat_history_ms, retention_dead_letters_ms, retention_events_ms;
@@ -111,6 +114,7 @@ int config_print_json(const struct config *c, struct buf *out);
 const struct config_runtime *config_runtime_for(const struct config *c, enum runtime_mode mode,
                                                 const char *organization_slug);
 const struct config_runtime *config_runtime_named(const struct config *c, const char *name);
+/* Never NULL: a type that is not listed has the defaults, and no flow. */
 const struct config_offering *config_offering(const struct config *c, const char *type);
 /* The product's name of an embedding model; the name itself where no mapping is configured. */
 const char *config_embedding_model(const struct config_product *p, const char *name);

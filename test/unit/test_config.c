@@ -367,7 +367,12 @@ static void test_look_ups(void **state)
     assert_ptr_equal(config_runtime_named(c, "bigcorp-dedicated"), &c->runtimes[1]);
     assert_null(config_runtime_named(c, "bigcorp"));
     assert_ptr_equal(config_offering(c, "csa"), &c->offerings[0]);
-    assert_null(config_offering(c, "CSA"));
+    const struct config_offering *other = config_offering(c, "CSA");
+    assert_ptr_equal(other, &c->any_offering);
+    assert_null(other->flow);
+    assert_string_equal(other->embedding_model, "text-embedding-3-small");
+    assert_int_equal(other->chunk_size, 512);
+    assert_int_equal(other->chunk_overlap, 50);
     const struct config_product *p = &c->runtimes[0].ragflow;
     assert_string_equal(config_embedding_model(p, "text-embedding-3-small"),
                         "text-embedding-3-small@OpenAI");
