@@ -25,7 +25,7 @@
  * everything by the leases.
  */
 
-enum { INGEST_DRAIN_MS = 10 * 1000, OUTCOMES_DRAIN_MS = 3 * 1000 };
+enum { INGEST_DRAIN_MS = 5 * 1000, OUTCOMES_DRAIN_MS = 3 * 1000 };
 
 struct run {
     const char *file;
