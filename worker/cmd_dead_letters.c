@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/str.h"
 #include "commands.h"
+#include "message.h"
 #include "pump.h"
 #include "session.h"
 #include "store/pg.h"
@@ -25,7 +26,8 @@ enum {
     LETTER_TIMEOUT_MS = 30000,
 };
 
-#define REPLAYS_HEADER "provisioner.replays"
+#define REPLAYS_HEADER  "provisioner.replays"
+#define LEFT_OUT_HEADER "provisioner.dlq.headers_left_out"
 
 /* ---- list ---- */
 
@@ -109,21 +111,17 @@ static unsigned char *column_bytes(const PGresult *res, int column, size_t *n)
     return PQunescapeBytea((const unsigned char *)PQgetvalue(res, 0, column), n);
 }
 
-/* {"name": ..., "value": text or null} or {"name": ..., "base64": what is no text}. */
+/* As message_headers_json writes them. */
 static bool header_read(const cJSON *object, struct header *h)
 {
-    const char *value = json_str(object, "value");
-    const char *encoded = json_str(object, "base64");
+    const char *text = json_str(object, "value_base64");
     h->name = json_str(object, "name");
-    const char *text = encoded ? encoded : value;
     if (!h->name || !text)
         return h->name != NULL;
-    h->len = strlen(text);
-    h->bytes = (unsigned char *)str_dupn(text, h->len);
-    if (!h->bytes || !encoded)
-        return h->bytes != NULL;
-    return sodium_base642bin(h->bytes, h->len, encoded, h->len, NULL, &h->len, NULL,
-                             sodium_base64_VARIANT_ORIGINAL) == 0;
+    h->len = strlen(text) + 1;
+    h->bytes = malloc(h->len);
+    return h->bytes && sodium_base642bin(h->bytes, h->len, text, strlen(text), NULL, &h->len, NULL,
+                                         sodium_base64_VARIANT_ORIGINAL) == 0;
 }
 
 static int headers_read(struct letter *l, const char *id, struct err *err)
@@ -427,7 +425,7 @@ static size_t replay_headers(const struct letter *l, const char *count, struct k
     size_t n = 0;
     for (size_t i = 0; i < l->n_headers; i++) {
         const struct header *h = &l->headers[i];
-        if (str_starts(h->name, "__connect.errors.") || str_starts(h->name, "provisioner."))
+        if (message_is_error_header(h->name))
             continue;
         out[n++] = (struct kafka_header){h->name, h->bytes, h->len};
     }
@@ -435,16 +433,26 @@ static size_t replay_headers(const struct letter *l, const char *count, struct k
     return n;
 }
 
+/* A message is replayed whole or not at all. */
+static int check_whole(const struct letter *l, const char *id, struct err *err)
+{
+    bool whole = l->value_bytes == (int64_t)l->value_len;
+    for (size_t i = 0; i < l->n_headers; i++)
+        whole = whole && !str_eq(l->headers[i].name, LEFT_OUT_HEADER);
+    if (whole)
+        return 0;
+    return err_set(err, ERR_INVALID,
+                   "dead letter %s was too large to be kept whole (%" PRId64
+                   " bytes, %zu kept); discard it and have the event sent again",
+                   id, l->value_bytes, l->value_len);
+}
+
 static int produce(struct replaying *r, const struct letter *l, struct sending *x, struct err *err)
 {
     struct kafka_header headers[LETTER_HEADERS_MAX + 1];
     char count[24];
-    if (l->value_bytes != (int64_t)l->value_len)
-        return err_set(err, ERR_INVALID,
-                       "dead letter %s had %" PRId64
-                       " bytes, of which only %zu were kept; discard it and have "
-                       "the event sent again",
-                       x->id, l->value_bytes, l->value_len);
+    if (check_whole(l, x->id, err) != 0)
+        return -1;
     snprintf(count, sizeof(count), "%" PRId64, l->replays + 1);
     size_t n = replay_headers(l, count, headers);
     return kafka_produce(r->producer, r->session->config->topic_events, l->key, l->key_len,

@@ -69,12 +69,12 @@ struct retention {
 
 /* ---- what is due ---- */
 
-/* Purges that an earlier run wished for and that have not come to their end are due still. */
+/* What an earlier run could not purge is due still. */
 #define DUE_FROM                                                                                   \
     "FROM agent_marketplace.agent_config c "                                                       \
     "JOIN agent_marketplace.subscription s ON s.uuid = c.subscription_uuid "                       \
-    "WHERE (c.status = 'archived' AND s.wanted = 'absent' AND c.archived_at <= $1::timestamptz) "  \
-    "OR (s.wanted = 'purged' AND c.status <> 'purged') "
+    "WHERE c.status = 'archived' AND c.archived_at <= $1::timestamptz "                            \
+    "AND s.wanted IN ('absent', 'purged') "
 
 static int find_due(struct retention *r)
 {
@@ -108,33 +108,18 @@ static void settle(struct due *d, enum outcome outcome, const char *error)
     d->error = error ? str_dup(error) : NULL;
 }
 
-/* The wish is there already: an earlier run's, or that of one beside us. */
+/* Nothing was wished for: an earlier run's purge is alive, or that of one beside us. */
 static int find_job(struct retention *r, struct due *d)
 {
     const char *const params[] = {d->subscription};
-    PGresult *res =
-        session_query(&r->session,
-                      "SELECT j.id, j.state, j.step, j.error "
-                      "FROM agent_marketplace.provisioning_job j "
-                      "JOIN agent_marketplace.subscription s ON s.uuid = j.subscription_uuid "
-                      "WHERE j.subscription_uuid = $1::uuid AND s.wanted = 'purged' "
-                      "AND j.kind = 'purge' AND j.generation = s.generation "
-                      "ORDER BY j.id DESC LIMIT 1",
-                      1, params);
-    if (!res)
+    if (session_number(&r->session,
+                       "SELECT id FROM agent_marketplace.provisioning_job "
+                       "WHERE subscription_uuid = $1::uuid AND kind = 'purge' "
+                       "AND state IN ('queued', 'running', 'retrying', 'held')",
+                       1, params, 0, &d->job) != 0)
         return CLI_FAILED;
-    enum job_state state = PQntuples(res) ? job_state_parse(PQgetvalue(res, 0, 1)) : JOB_STATE_MAX;
-    if (state == JOB_FAILED) {
-        char text[512];
-        snprintf(text, sizeof(text), "%s: %s; run `provisioner replay %s`", PQgetvalue(res, 0, 2),
-                 PQgetvalue(res, 0, 3), d->subscription);
-        settle(d, FAILED, text);
-    } else if (state != JOB_STATE_MAX && machine_live(state)) {
-        str_to_i64(PQgetvalue(res, 0, 0), &d->job);
-    } else {
-        settle(d, SKIPPED, "no longer due, or in another run's hands");
-    }
-    PQclear(res);
+    if (d->job == 0)
+        settle(d, SKIPPED, "no longer due, or in other hands");
     return CLI_OK;
 }
 

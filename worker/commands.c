@@ -175,7 +175,7 @@ const struct cli_command commands[] = {
               "2  wrong usage or configuration\n"
               "3  done, but a subscription that is due could not be purged\n"},
     {.name = "dead-letters",
-     .operands = "list | show ID... | replay ID...|--all | discard ID...|--all",
+     .operands = "list|show|replay|discard [ID...]",
      .summary = "the events that could not be decoded",
      .words = "list show replay discard",
      .min_operands = 1,
