@@ -79,7 +79,6 @@ static void set_pause(struct ingest *i, enum pause_reason reason, bool pause)
     i->paused = pause ? before | (unsigned)reason : before & ~(unsigned)reason;
     if ((before != 0) != (i->paused != 0)) {
         kafka_consumer_pause(i->consumer, i->paused != 0);
-        metrics_set(i->metrics, M_KAFKA_PAUSED, NULL, i->paused ? 1 : 0);
     }
     if (before != i->paused && (reason == PAUSE_WINDOW || reason == PAUSE_BACKLOG)) {
         log_event(LOG_WARN, pause ? "consumption paused" : "consumption goes on",
@@ -379,6 +378,7 @@ static void measure(struct ingest *i)
     struct kafka_health k;
     kafka_consumer_health(i->consumer, &k);
     metrics_set(i->metrics, M_INBOX_LAG, NULL, (double)i->hand);
+    metrics_set(i->metrics, M_KAFKA_PAUSED, NULL, i->paused ? 1 : 0);
     if (k.lag >= 0) {
         metrics_set(i->metrics, M_KAFKA_LAG, NULL, (double)k.lag);
     } else {
