@@ -117,7 +117,10 @@ static int read_settings(struct plan *p, const struct config_offering *offering,
     p->chunk_size = offering->chunk_size;
     p->chunk_overlap = offering->chunk_overlap;
     json_i64(p->spec, "knowledge_base.chunk_size", &p->chunk_size);
-    json_i64(p->spec, "knowledge_base.chunk_overlap", &p->chunk_overlap);
+    if (!json_i64(p->spec, "knowledge_base.chunk_overlap", &p->chunk_overlap) &&
+        p->chunk_overlap >= p->chunk_size) {
+        p->chunk_overlap = 0; /* a default is no reason to refuse the event's small chunks */
+    }
     if (p->chunk_overlap >= p->chunk_size) {
         return err_set(err, ERR_INVALID,
                        "knowledge_base.chunk_overlap (%lld) must be smaller than chunk_size (%lld)",

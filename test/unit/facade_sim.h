@@ -153,6 +153,18 @@ static inline const char *sim_get(const struct sim_object *o, const char *variab
     return json_str(cJSON_GetObjectItemCaseSensitive(o->json, "variables"), variable);
 }
 
+/* Somebody else's marker in the place of ours. */
+static inline void sim_disown(struct sim *s, struct sim_object *o)
+{
+    if (s->collections) {
+        cJSON_ReplaceItemInObjectCaseSensitive(o->json, "description",
+                                               cJSON_CreateString(SIM_OTHER));
+    } else {
+        sim_set(o, "waldur_subscription", SIM_OTHER);
+    }
+    o->foreign = true;
+}
+
 /* ---- requests ---- */
 
 static inline struct sim_object *sim_create(struct sim *s, const cJSON *body)
@@ -326,8 +338,9 @@ enum fault_kind {
     FAULT_HIDDEN_LOST, /* the same without an answer */
     FAULT_STATUS,      /* answers the status without acting */
     FAULT_STATUS_AFTER,
-    FAULT_BODY, /* acts, answers its own status with another body */
-    FAULT_CUT,  /* acts, its body goes over the transport's cap */
+    FAULT_BODY,    /* acts, answers its own status with another body */
+    FAULT_CUT,     /* acts, its body goes over the transport's cap */
+    FAULT_CLAIMED, /* answers success to a change without acting */
     FAULT_KIND_MAX
 };
 
@@ -341,7 +354,7 @@ struct fault {
 static inline bool fault_acts(enum fault_kind kind)
 {
     return kind != FAULT_NOT_SENT && kind != FAULT_LOST_BEFORE && kind != FAULT_LATE &&
-           kind != FAULT_STATUS;
+           kind != FAULT_STATUS && kind != FAULT_CLAIMED;
 }
 
 /* Performs the request. The response borrows from *reply (sim_reply_done). */
@@ -364,6 +377,9 @@ static inline struct exchange_response sim_exchange(struct sim *s, const struct 
         out.body = f->body ? f->body : "{\"detail\":\"words of the server\"}";
     } else if (f->kind == FAULT_BODY) {
         out.body = f->body;
+    } else if (f->kind == FAULT_CLAIMED && r->method != METHOD_GET) {
+        out.status = r->method == METHOD_POST ? 201 : r->method == METHOD_DELETE ? 204 : 200;
+        out.body = r->method == METHOD_POST ? "{\"id\":\"id-0\",\"name\":\"" SIM_NAME "\"}" : "";
     } else if (f->kind == FAULT_CUT) {
         out.truncated = true;
         out.body = "";

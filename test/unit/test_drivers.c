@@ -337,6 +337,10 @@ static void check_rows(const struct row *rows, size_t n)
     {                                                                                              \
         FAULT_NOT_SENT, 0, 0, NULL                                                                 \
     }
+#define CLAIMED                                                                                    \
+    {                                                                                              \
+        FAULT_CLAIMED, 0, 0, NULL                                                                  \
+    }
 #define CUT                                                                                        \
     {                                                                                              \
         FAULT_CUT, 0, 0, NULL                                                                      \
@@ -710,6 +714,23 @@ static void faults_on_changes(void **state)
          ERR_NONE,
          1,
          {{2, STATUS(409)}}},
+        {"create claimed", DRIVER_PRESENT, BOTH, NULL, "NPdINWNPdI.", ERR_NONE, 1, {{2, CLAIMED}}},
+        {"update claimed",
+         DRIVER_CLOSED,
+         HAS_OURS,
+         "id-ours",
+         "IUdIUdI.",
+         ERR_NONE,
+         1,
+         {{2, CLAIMED}}},
+        {"delete claimed",
+         DRIVER_ABSENT,
+         BOTH | HAS_OURS,
+         "id-ours",
+         "IDdIDdIN.",
+         ERR_NONE,
+         0,
+         {{2, CLAIMED}}},
         {"update lost before acting",
          DRIVER_CLOSED,
          HAS_OURS,
