@@ -358,9 +358,11 @@ void dead_letters_free(struct dead_letters *d)
         return;
     }
     loop_timer_cancel(d->loop, &d->tick);
-    while (d->list) {
-        free(d->list->m);
-        letter_free(d->list);
+    struct letter *next;
+    for (struct letter *l = d->list; l; l = next) {
+        next = l->next;
+        free(l->m);
+        free(l);
     }
     free(d->source);
     free(d->topic);
