@@ -180,7 +180,7 @@ static void note(struct target *t, const PGresult *res, int row)
     t->settled = !machine_live(job_state_parse(t->state));
 }
 
-/* Both sides in the order of the job's id as text. */
+/* As the database orders them. */
 static int by_job(const void *a, const void *b)
 {
     const struct target *x = *(const struct target *const *)a,
@@ -222,12 +222,13 @@ static int wait_settled(struct replay *r)
     int64_t end = clock_mono_ms() + r->wait_ms;
     struct target **sorted = calloc(r->n + 1, sizeof(struct target *));
     size_t left = r->n, queued = 0;
-    int rc = sorted ? CLI_OK : cli_failf("out of memory");
-    for (size_t i = 0; rc == CLI_OK && i < r->n; i++)
+    int rc = CLI_OK;
+    if (!sorted)
+        return cli_failf("out of memory");
+    for (size_t i = 0; i < r->n; i++)
         if (!r->targets[i].settled)
             sorted[queued++] = &r->targets[i];
-    if (rc == CLI_OK)
-        qsort(sorted, queued, sizeof(struct target *), by_job);
+    qsort(sorted, queued, sizeof(struct target *), by_job);
     while (rc == CLI_OK && queued > 0) {
         rc = look(r, sorted, queued, &left);
         if (rc != CLI_OK || left == 0 || clock_mono_ms() >= end || !r->wait)

@@ -59,7 +59,7 @@ struct session_filters {
     char since[32];
     char limit[24];
 };
-/* CLI_OK, or CLI_USAGE after it has been said. states NULL: as given, else these. */
+/* CLI_OK, or the status to return after it has been said. */
 int session_filters(const struct cli *cli, int64_t limit, struct session_filters *f);
 void session_filters_done(struct session_filters *f);
 /* The condition on provisioning_job j that takes $1..$4. */

@@ -186,7 +186,7 @@ class WithDatabase(Base):
     def json(self, *argv, **options):
         return json.loads(self.command(*argv, "--json", **options)[0])
 
-    def terminal(self, *argv, columns=80):
+    def terminal(self, *argv, columns=80, answer=b""):
         """What a terminal of that width is sent."""
         config = self.installation.config_file("command", "127.0.0.1:0")
         leader, follower = pty.openpty()
@@ -194,6 +194,7 @@ class WithDatabase(Base):
         done = subprocess.Popen([environment("PROVISIONER"), *argv], stdin=follower, stdout=follower, stderr=follower,
                                 env={**os.environ, **self.installation.env, "PROVISIONER_CONFIG": config})
         os.close(follower)
+        os.write(leader, answer)
         text = b""
         while True:
             try:
@@ -482,6 +483,13 @@ class DeadLetters(WithDatabase):
         self.command("dead-letters", "discard", "--all", "1", status=2)
         _, err = self.command("dead-letters", "discard", "--all", status=1)
         self.assertIn("--yes", err)
+        status, text = self.terminal("dead-letters", "discard", "--all", answer=b"no\n")
+        self.assertEqual(status, 1, text)
+        self.assertIn("discard all 1 new dead letters? [y/N]", text)
+        self.assertEqual(len(self.json("dead-letters", "list")), 1)
+        status, text = self.terminal("dead-letters", "discard", "--all", answer=b"y\n")
+        self.assertEqual(status, 0, text)
+        self.dead_letter(3)
         self.assertEqual(self.json("dead-letters", "discard", "--all", "--yes"), {"discarded": 1})
 
     def test_replay(self):
