@@ -26,7 +26,8 @@ struct watermark {
 
 static struct entry *entry_at(const struct window *p, size_t i)
 {
-    return &p->entries[(p->first + i) % p->cap];
+    size_t at = p->first + i; /* both are below cap */
+    return &p->entries[at < p->cap ? at : at - p->cap];
 }
 
 static void restart(struct window *p)
@@ -179,7 +180,7 @@ int64_t watermark_finish(struct watermark *w, const struct watermark_ticket *tic
     entry_at(p, at)->finished = true;
     while (p->n > 0 && entry_at(p, 0)->finished) {
         next = entry_at(p, 0)->offset + 1;
-        p->first = (p->first + 1) % p->cap;
+        p->first = p->first + 1 < p->cap ? p->first + 1 : 0;
         p->n--;
     }
     if (p->n == 0 && p->cap > KEPT_CAP) {
