@@ -27,7 +27,7 @@ struct driver_op {
     enum driver_goal goal;
     enum phase phase;
     int rounds;      /* requests so far, bounded */
-    int empty_looks; /* in a row */
+    int empty_looks; /* that showed none of ours, in a row */
     bool uncertain;
     bool created;  /* the id in hand came from our own create */
     bool doomed;   /* the object in hand goes whatever the goal: surplus, or misnamed */
@@ -201,10 +201,19 @@ static void take_id(struct driver_op *op, const cJSON *object)
     op->doomed = false;
 }
 
-static void seen_absent(struct driver_op *op)
+/* None of ours in sight: enough, unless a change of ours may still land. */
+static bool settled(struct driver_op *op)
 {
     if (op->uncertain && ++op->empty_looks < 2) {
         op->phase = SETTLE;
+        return false;
+    }
+    return true;
+}
+
+static void seen_absent(struct driver_op *op)
+{
+    if (!settled(op)) {
         return;
     }
     op->uncertain = false;
@@ -249,6 +258,9 @@ static void seen_foreign(struct driver_op *op, const cJSON *object)
 {
     if (op->goal != DRIVER_PRESENT) {
         seen_absent(op); /* not ours: neither closed nor deleted */
+        return;
+    }
+    if (!settled(op)) {
         return;
     }
     const char *id = json_str(object, "id");

@@ -16,7 +16,7 @@
  * it, and random answers of a server gone mad. PROPERTY_SEED repeats one run.
  */
 
-enum { HISTORIES = 25000, MAD_RUNS = 50000, TURNS_MAX = 100 };
+enum { HISTORIES = 60000, MAD_RUNS = 50000, TURNS_MAX = 100 };
 
 enum change { CHANGE_CREATE, CHANGE_UPDATE, CHANGE_DELETE, CHANGE_MAX };
 
@@ -28,6 +28,7 @@ struct world {
     cJSON *variables;
     char recorded[EXTERNAL_ID_MAX + 1];
     bool open[CHANGE_MAX]; /* the journal: let out, not settled */
+    enum driver_goal goal; /* of the operation under way */
     char log[4096];        /* what happened, for the report */
     size_t log_len;
 };
@@ -211,6 +212,10 @@ static bool ask(struct world *w, struct driver_op *op, struct driver_action *a, 
     struct fault fault = {.kind = FAULT_NONE};
 
     if (a->effect) {
+        if (change_of(a->effect) == CHANGE_DELETE && w->goal != DRIVER_ABSENT &&
+            sim_count_ours(&w->sim) < 2) {
+            BROKEN(w, "the only one is deleted, and wanted");
+        }
         w->open[change_of(a->effect)] = true;
         if (chance(w, trouble / 4)) {
             return false; /* intended, never sent */
@@ -244,6 +249,7 @@ static bool operate(struct world *w, enum driver_goal goal, unsigned trouble, st
     str_copy(recorded, sizeof(recorded), w->recorded);
     w->target.external_id = recorded[0] ? recorded : NULL;
     w->target.uncertain = any_open(w);
+    w->goal = goal;
     say(w, goals[goal]);
     say(w, w->target.uncertain ? "? " : "");
     err_clear(err);
