@@ -362,9 +362,11 @@ static int read_options(struct replay *r, const struct session_filters *f, int a
         return cli_usage(cli, "only failed jobs can be replayed: --state takes failed here");
     if (argc == 0 && !f->states)
         return cli_usage(cli, "say which: SUBSCRIPTION..., or --state failed");
-    for (size_t i = 1; argc > 0 && i < SESSION_FILTERS; i++)
-        if (f->states || (f->values[i] && (i < 4 || cli_has(cli, OPT_LIMIT))))
-            return cli_usage(cli, "filters and SUBSCRIPTION... exclude each other");
+    bool filtered = f->states || cli_has(cli, OPT_LIMIT);
+    for (size_t i = 1; i < SESSION_FILTERS - 1; i++)
+        filtered |= f->values[i] != NULL;
+    if (argc > 0 && filtered)
+        return cli_usage(cli, "filters and SUBSCRIPTION... exclude each other");
     return cli_duration(cli, OPT_WAIT, REPLAY_WAIT_MS, &r->wait_ms) == 0 ? CLI_OK : CLI_USAGE;
 }
 

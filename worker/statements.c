@@ -1,6 +1,6 @@
 #include "statements.h"
 
-/* Counting stops here: a gauge that says "a million or more" is worth no more than that. */
+/* Counting stops here, one above the highest worker.inbox_high_water. */
 #define COUNT_CAP "1000001"
 
 const struct pg_statement statements[STATEMENT_MAX] = {
@@ -79,8 +79,13 @@ const struct pg_statement statements[STATEMENT_MAX] = {
     [S_OUTBOX_BACK] = {"outbox_back", "SELECT agent_marketplace.outbox_back($1::bigint[])", 1},
     [S_COUNTS] = {"counts",
                   "SELECT state::text, count(*) FROM (SELECT state FROM "
-                  "agent_marketplace.provisioning_job WHERE state IN ('queued', 'running', "
-                  "'retrying', 'held', 'failed') LIMIT " COUNT_CAP ") j GROUP BY state "
+                  "agent_marketplace.provisioning_job WHERE state IN ('queued', 'retrying', "
+                  "'held') LIMIT " COUNT_CAP ") j GROUP BY state "
+                  "UNION ALL SELECT 'running', count(*) FROM agent_marketplace.provisioning_job "
+                  "WHERE state = 'running' "
+                  "UNION ALL SELECT 'failed', count(*) FROM (SELECT 1 FROM "
+                  "agent_marketplace.provisioning_job WHERE state = 'failed' LIMIT " COUNT_CAP
+                  ") f "
                   "UNION ALL SELECT 'outbox', count(*) FROM (SELECT 1 FROM "
                   "agent_marketplace.outbox LIMIT " COUNT_CAP ") o",
                   0},

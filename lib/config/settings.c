@@ -617,7 +617,7 @@ static struct config_place place_for(const struct config_node *map, const char *
         char key[PATH_MAX_];
         size_t n = strcspn(path, ".");
         const struct config_node *next = NULL;
-        if (path[n] == '.' && n < sizeof(key)) {
+        if (n < sizeof(key) && path[n] == '.') {
             memcpy(key, path, n);
             key[n] = '\0';
             next = config_node_get(map, key);

@@ -71,14 +71,13 @@ struct pg *pg_new(struct loop *loop, const struct pg_options *options, struct er
 void pg_free(struct pg *p);
 
 /*
- * Queues a statement; parameters (as many as the statement has) and lock_key are copied; done may be
- * NULL. lock_key
- * orders statements inside a group (bytewise, stable; NULL first): statements that lock rows pass
- * the subscription's UUID, so that two workers' groups take their row locks in one order and never
- * deadlock. alone: the statement gets a group of its own. Statements with the same lock_key keep
- * their order, within and across groups, also when a group is run again. -1 and *err only when the
- * queue is full or memory ends; while down, statements fail through the callback with
- * ERR_UNAVAILABLE on the next turn.
+ * Queues a statement; parameters (as many as the statement has) and lock_key are copied; done may
+ * be NULL. lock_key orders statements inside a group (bytewise, stable; NULL first): statements
+ * that lock rows pass the subscription's UUID, so that two workers' groups take their row locks in
+ * one order and never deadlock. alone: the statement gets a group of its own. Statements with the
+ * same lock_key keep their order, within and across groups, also when a group is run again. -1 and
+ * *err only when the queue is full or memory ends; while down, statements fail through the callback
+ * with ERR_UNAVAILABLE on the next turn.
  */
 int pg_submit(struct pg *p, int statement, const char *lock_key, bool alone,
               const struct pg_param *params, pg_done_fn *done, void *ctx, struct err *err);

@@ -131,7 +131,7 @@ static enum MHD_Result add_pair(void *cls, enum MHD_ValueKind kind, const char *
     struct pairs *p = cls;
     char name[128];
     size_t i = 0;
-    for (; key[i] && i < sizeof(name) - 1; i++)
+    for (; i < sizeof(name) - 1 && key[i]; i++)
         name[i] = (char)(kind == MHD_HEADER_KIND && key[i] >= 'A' && key[i] <= 'Z' ? key[i] | 32
                                                                                    : key[i]);
     name[i] = 0;

@@ -1,8 +1,12 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <stdlib.h>
+#include <stdint.h>
+
 #include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/rng.h"
@@ -72,8 +76,8 @@ static void test_plans_are_the_databases(void **state)
         const enum job_step *steps = machine_plan((enum job_kind)kind, &n);
         for (size_t i = 0; i < n; i++) {
             char row[96];
-            snprintf(row, sizeof(row), "('%s', %zu, '%s')", job_kind_name((enum job_kind)kind), i + 1,
-                     job_step_name(steps[i]));
+            snprintf(row, sizeof(row), "('%s', %zu, '%s')", job_kind_name((enum job_kind)kind),
+                     i + 1, job_step_name(steps[i]));
             if (!strstr(rows, row)) {
                 fail_msg("the database lacks %s", row);
             }
@@ -127,9 +131,9 @@ static void test_actions(void **state)
     assert_drive(act(KIND_PROVISION, STEP_COLLECTION, rag), PRODUCT_RAGFLOW, GOAL_PRESENT);
     assert_drive(act(KIND_PROVISION, STEP_WORKSPACE, rag), PRODUCT_LANGFLOW, GOAL_PRESENT);
     /* Retrieval dropped by a later order: what was made for it goes. */
-    assert_drive(act(KIND_PROVISION, STEP_COLLECTION,
-                     (struct facts){.named = true, .has_collection = true}),
-                 PRODUCT_RAGFLOW, GOAL_ABSENT);
+    assert_drive(
+        act(KIND_PROVISION, STEP_COLLECTION, (struct facts){.named = true, .has_collection = true}),
+        PRODUCT_RAGFLOW, GOAL_ABSENT);
     assert_int_equal(act(KIND_PROVISION, STEP_COLLECTION, (struct facts){.named = true}).kind,
                      ACTION_PASS);
     /* A failed provision may have left one that nothing records. */
@@ -140,8 +144,9 @@ static void test_actions(void **state)
     assert_drive(act(KIND_TERMINATE, STEP_CLOSE_WORKSPACE, rag), PRODUCT_LANGFLOW, GOAL_ABSENT);
     assert_drive(act(KIND_PURGE, STEP_WORKSPACE, rag), PRODUCT_LANGFLOW, GOAL_ABSENT);
     /* Terminated before anything was named: nothing can exist, nothing is touched. */
-    assert_int_equal(act(KIND_TERMINATE, STEP_CLOSE_WORKSPACE, (struct facts){.keep_history = true}).kind,
-                     ACTION_PASS);
+    assert_int_equal(
+        act(KIND_TERMINATE, STEP_CLOSE_WORKSPACE, (struct facts){.keep_history = true}).kind,
+        ACTION_PASS);
     assert_int_equal(act(KIND_TERMINATE, STEP_COLLECTION, (struct facts){.rag = true}).kind,
                      ACTION_PASS);
     assert_int_equal(act(KIND_PROVISION, STEP_REPORT, rag).kind, ACTION_PASS);
@@ -181,7 +186,8 @@ static void test_judge_classes(void **state)
     assert_int_equal(told.delay_ms, 17000);
     assert_false(told.counts);
     struct verdict held = judge(ERR_UNAUTHORIZED, 4, -1, -1, 7);
-    assert_int_equal(held.to, JOB_HELD); /* even past the deadline: fail nothing for a bad credential */
+    assert_int_equal(held.to,
+                     JOB_HELD); /* even past the deadline: fail nothing for a bad credential */
     assert_false(held.counts);
 }
 

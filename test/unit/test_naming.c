@@ -288,7 +288,7 @@ static void properties(void **state)
     struct rng r;
     rng_seed(&r, seed);
     for (int i = 0; i < 20000; i++) {
-        struct draw d, other;
+        struct draw d = {0}, other = {0};
         draw_components(&r, &d);
         draw_components(&r, &other);
         struct naming_input in = input_of(&d);
