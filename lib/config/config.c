@@ -406,7 +406,8 @@ static struct config_place place_in(const struct config_node *map, const char *g
 {
     const struct config_node *g = group ? config_node_get(map, group) : map;
     const struct config_node *n = config_node_get(g, name);
-    return n ? n->at : g ? g->at : map->at;
+    /* map is a root or an item of a list, and so never NULL. */
+    return n ? n->at : g ? g->at : map->at; // NOLINT(clang-analyzer-core.NullDereference)
 }
 
 static struct config_place place_of_runtime(const struct checks *k, size_t i, const char *name)
@@ -538,7 +539,8 @@ static int read_tree(const char *path, struct config_node **out, struct err *err
     return rc;
 }
 
-static int fill(struct config *c, const struct config_node *root, struct err *err)
+static int __attribute__((nonnull))
+fill(struct config *c, const struct config_node *root, struct err *err)
 {
     if (config_settings_read(c->file, &config_settings, c, root, err) != 0) {
         return -1;
@@ -565,14 +567,12 @@ int config_load(const char *path, struct config **out, struct err *err)
     path = choose_file(path);
     struct config *c = calloc(1, sizeof(*c));
     struct config_node *root = NULL;
-    int rc = 0;
     if (!c || !(c->file = str_dup(path))) {
-        rc = err_nomem(err);
+        config_free(c);
+        return err_nomem(err);
     }
-    if (rc == 0) {
-        rc = read_tree(path, &root, err);
-    }
-    if (rc == 0) {
+    int rc = read_tree(path, &root, err);
+    if (rc == 0 && root) {
         rc = fill(c, root, err);
     }
     config_node_free(root);

@@ -233,6 +233,8 @@ static int on_scalar(struct builder *b, const yaml_event_t *e)
     if (add_node(b, e, CONFIG_SCALAR, &n) != 0) {
         return -1;
     }
+    /* add_node fills n on success. */
+    // NOLINTNEXTLINE(clang-analyzer-core.NullDereference)
     n->plain = e->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
     n->text = str_dupn(text, e->data.scalar.length);
     return n->text ? 0 : err_nomem(b->err);

@@ -74,7 +74,8 @@ static void cut_slug(char *slug, size_t *excess)
     str_sha256_hex(hash, slug, len);
     size_t target = len - CUT_MIN > *excess ? len - *excess : (size_t)CUT_MIN;
     size_t keep = target - CUT_TAIL;
-    if (slug[keep - 1] == '-')
+    /* keep is below the slug's length. */
+    if (slug[keep - 1] == '-') // NOLINT(clang-analyzer-core.UndefinedBinaryOperatorResult)
         keep--;
     slug[keep] = '-';
     memcpy(slug + keep + 1, hash, CUT_HASH_LEN);

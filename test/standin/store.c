@@ -132,7 +132,7 @@ static bool check_string(const cJSON *body, const char *name, bool required, str
     const cJSON *v = json_get(body, name);
     if (!v && !required)
         return true;
-    if (!cJSON_IsString(v) || (required && !*v->valuestring)) {
+    if (!v || !cJSON_IsString(v) || (required && !*v->valuestring)) {
         reply_detail(out, 422, "/%s: a %sstring is wanted", name, required ? "non-empty " : "");
         return false;
     }

@@ -6,6 +6,7 @@
 #define TEST_FACADE_SIM_H
 
 #include <cjson/cJSON.h>
+#include <ctype.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -267,11 +268,13 @@ static inline void sim_unescape(char *out, size_t size, const char *in)
 {
     size_t n = 0;
     for (; *in && n + 1 < size; in++) {
-        unsigned c = (unsigned char)*in;
-        if (c == '%' && sscanf(in + 1, "%2x", &c) == 1) {
+        char c = *in;
+        if (c == '%' && isxdigit((unsigned char)in[1]) && isxdigit((unsigned char)in[2])) {
+            const char hex[] = {in[1], in[2], '\0'};
+            c = (char)strtoul(hex, NULL, 16);
             in += 2;
         }
-        out[n++] = (char)c;
+        out[n++] = c;
     }
     out[n] = '\0';
 }

@@ -292,7 +292,6 @@ static bool operate(struct world *w, enum driver_goal goal, unsigned trouble, st
 /* People and other programs at the same server; returns how many strangers came. */
 static size_t meddle(struct world *w)
 {
-    struct sim_object *ours = only_ours(w);
     size_t came = 0;
     if (chance(w, 15) && w->sim.n < SIM_OBJECTS_MAX / 2) {
         bool same_name = chance(w, 30) && (w->sim.not_unique || !sim_by_name(&w->sim, SIM_NAME));
@@ -301,7 +300,7 @@ static size_t meddle(struct world *w)
         say(w, "\n (a stranger) ");
         came = 1;
     }
-    ours = only_ours(w);
+    struct sim_object *ours = only_ours(w);
     if (ours && !ours->hidden && !w->sim.collections && chance(w, 10)) {
         sim_set(ours, chance(w, 50) ? "ragflow_collection_id" : "tone", "edited");
         say(w, "\n (an edit) ");

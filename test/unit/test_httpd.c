@@ -233,9 +233,9 @@ static void head_is_get_without_a_body(void **state)
     (void)state;
     struct client c;
     client_open(&c);
-    const char *answer = talk(&c, "HEAD /hello HTTP/1.1\r\n" HOST "\r\n", "\r\n\r\n");
+    (void)talk(&c, "HEAD /hello HTTP/1.1\r\n" HOST "\r\n", "\r\n\r\n");
     run_for(20);
-    answer = buf_str(&c.in);
+    const char *answer = buf_str(&c.in);
     assert_true(str_starts(answer, "HTTP/1.1 200 "));
     assert_non_null(strstr(answer, "Content-Length: 6\r\n"));
     assert_non_null(strstr(answer, "Content-Type: text/plain\r\n"));
