@@ -31,7 +31,8 @@ struct driver_target {
     const char *marker;      /* "waldur-subscription:<uuid>" */
     const char *external_id; /* as recorded; NULL when nothing is */
     bool uncertain;          /* an earlier change's outcome is open: absence must be seen twice */
-    int64_t settle_ms;       /* between those two looks */
+    bool observe;      /* only look, and say whether the goal is met: no request changes anything */
+    int64_t settle_ms; /* between those two looks */
     /* workspaces */
     const char *flow_id;
     const cJSON *variables; /* object */
@@ -42,6 +43,9 @@ struct driver_target {
 
 enum driver_turn { TURN_REQUEST, TURN_WAIT, TURN_DONE, TURN_FAILED };
 
+/* What stands under the subscription's id or name. */
+enum driver_sight { SIGHT_ABSENT, SIGHT_OURS, SIGHT_FOREIGN };
+
 struct driver_action {
     enum driver_turn turn;
     struct exchange_request
@@ -49,6 +53,8 @@ struct driver_action {
     const char *effect; /* static, e.g. "collection.create"; NULL for a mere look */
     int64_t wait_ms;    /* TURN_WAIT */
     char external_id[EXTERNAL_ID_MAX + 1]; /* TURN_DONE: "" when the object is absent */
+    enum driver_sight sight;               /* TURN_DONE of an observation */
+    bool met;                              /* likewise: the goal is met as things stand */
     struct err err;                        /* TURN_FAILED */
 };
 

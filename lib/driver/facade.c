@@ -29,9 +29,11 @@ struct driver_op {
     int rounds;      /* requests so far, bounded */
     int empty_looks; /* that showed none of ours, in a row */
     bool uncertain;
-    bool created;  /* the id in hand came from our own create */
-    bool doomed;   /* the object in hand goes whatever the goal: surplus, or misnamed */
-    bool misnamed; /* the server made it under another name */
+    bool created;            /* the id in hand came from our own create */
+    bool doomed;             /* the object in hand goes whatever the goal: surplus, or misnamed */
+    bool misnamed;           /* the server made it under another name */
+    enum driver_sight sight; /* what an observation ended with */
+    bool met;
     char id[EXTERNAL_ID_MAX + 1];
     cJSON *body; /* of the update to come; owned */
     struct err err;
@@ -185,6 +187,8 @@ void facade_next(struct driver_op *op, struct driver_action *out)
     if (op->phase == DONE) {
         out->turn = TURN_DONE;
         str_copy(out->external_id, sizeof(out->external_id), op->id);
+        out->sight = op->sight;
+        out->met = op->met;
         return;
     }
     out->turn = TURN_FAILED;
@@ -201,6 +205,17 @@ static void take_id(struct driver_op *op, const cJSON *object)
     op->doomed = false;
 }
 
+/* An observation ends with what it saw first. */
+static void observed(struct driver_op *op, enum driver_sight sight, bool met)
+{
+    op->phase = DONE;
+    op->sight = sight;
+    op->met = met;
+    if (sight != SIGHT_OURS) {
+        op->id[0] = '\0';
+    }
+}
+
 /* None of ours in sight: enough, unless a change of ours may still land. */
 static bool settled(struct driver_op *op)
 {
@@ -213,6 +228,10 @@ static bool settled(struct driver_op *op)
 
 static void seen_absent(struct driver_op *op)
 {
+    if (op->target->observe) {
+        observed(op, SIGHT_ABSENT, op->goal != DRIVER_PRESENT);
+        return;
+    }
     if (!settled(op)) {
         return;
     }
@@ -238,6 +257,10 @@ static void seen_ours(struct driver_op *op, const cJSON *object)
         op->misnamed = true;
         op->doomed = true;
     }
+    if (op->goal == DRIVER_ABSENT && op->target->observe) {
+        observed(op, SIGHT_OURS, false);
+        return;
+    }
     if (op->goal == DRIVER_ABSENT || op->doomed) {
         op->phase = DELETE;
         return;
@@ -248,6 +271,10 @@ static void seen_ours(struct driver_op *op, const cJSON *object)
     if (op->noun->effect_update) {
         op->body = op->noun->update_body(object, op->goal, op->target, &needed);
     }
+    if (op->target->observe) {
+        observed(op, SIGHT_OURS, !needed);
+        return;
+    }
     op->phase = needed ? UPDATE : DONE;
     if (needed && !op->body) {
         fail_with(op, ERR_INTERNAL, "out of memory");
@@ -256,6 +283,10 @@ static void seen_ours(struct driver_op *op, const cJSON *object)
 
 static void seen_foreign(struct driver_op *op, const cJSON *object)
 {
+    if (op->target->observe) {
+        observed(op, SIGHT_FOREIGN, op->goal != DRIVER_PRESENT);
+        return;
+    }
     if (op->goal != DRIVER_PRESENT) {
         seen_absent(op); /* not ours: neither closed nor deleted */
         return;
@@ -374,6 +405,9 @@ static void feed_look_name(struct driver_op *op, const struct exchange_response 
         unreadable(op, e, "the answer to a look-up by name is not an array");
     } else if (s.unusable) {
         unreadable(op, e, "the server lists an object of ours without a usable id");
+    } else if (s.extra && op->target->observe) {
+        take_id(op, s.ours);
+        observed(op, SIGHT_OURS, false); /* there is one too many */
     } else if (s.extra) {
         take_id(op, s.extra);
         op->doomed = true;

@@ -23,7 +23,9 @@ struct run {
     size_t len;
     int requests;
     char external_id[EXTERNAL_ID_MAX + 1];
-    struct err err;                 /* of the operation */
+    struct err err;          /* of the operation */
+    enum driver_sight sight; /* of an observation */
+    bool met;
     struct err seen;                /* of the last bad answer */
     char made[EXTERNAL_ID_MAX + 1]; /* the last id that an outcome named */
 };
@@ -201,6 +203,8 @@ static void play(struct scene *s, enum driver_goal goal, const struct planned *f
     assert_int_equal(a.err.class != ERR_NONE, a.turn == TURN_FAILED);
     assert_true(s->run.requests <= DRIVER_ROUNDS_MAX);
     s->run.err = a.err;
+    s->run.sight = a.sight;
+    s->run.met = a.met;
     str_copy(s->run.external_id, sizeof(s->run.external_id), a.external_id);
     /* The end is the end, however often it is asked for. */
     enum driver_turn end = a.turn;
@@ -1084,6 +1088,46 @@ static void a_workspace_without_retrieval_leads_to_no_documents(void **state)
     scene_end(&s);
 }
 
+/* Whatever stands there, an observation only looks, and once. */
+static void observations_change_nothing(void **state)
+{
+    static const struct {
+        unsigned flags;
+        const char *recorded;
+        enum driver_sight sight;
+        bool met[3]; /* for present, closed, absent */
+        const char *trace;
+    } rows[] = {
+        {HAS_OTHERS, NULL, SIGHT_ABSENT, {false, true, true}, "N."},
+        {HAS_OTHERS, "id-gone", SIGHT_ABSENT, {false, true, true}, "IN."},
+        {HAS_OURS, NULL, SIGHT_OURS, {true, false, false}, "N."},
+        {HAS_OURS, "id-ours", SIGHT_OURS, {true, false, false}, "I."},
+        {RENAMED_OURS, "id-ours", SIGHT_OURS, {true, false, false}, "I."},
+        {HAS_CLOSED, "id-ours", SIGHT_OURS, {false, true, false}, "I."},
+        {HAS_FOREIGN, NULL, SIGHT_FOREIGN, {false, true, true}, "N."},
+        {HAS_OURS | HAS_SECOND, NULL, SIGHT_OURS, {false, false, false}, "N."},
+        {HAS_FOREIGN | FOREIGN_ID, "id-foreign", SIGHT_FOREIGN, {false, true, true}, "IN."},
+        {HAS_OTHERS | UNCERTAIN, NULL, SIGHT_ABSENT, {false, true, true}, "N."},
+    };
+    static const enum driver_goal goals[] = {DRIVER_PRESENT, DRIVER_CLOSED, DRIVER_ABSENT};
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows) * ARRAY_LEN(goals); i++) {
+        size_t row = i / ARRAY_LEN(goals), goal = i % ARRAY_LEN(goals);
+        struct scene s;
+        scene_begin(&s, false);
+        furnish(&s.sim, rows[row].flags);
+        s.target.external_id = rows[row].recorded;
+        s.target.uncertain = rows[row].flags & UNCERTAIN;
+        s.target.observe = true;
+        play(&s, goals[goal], NULL);
+        assert_string_equal(s.run.trace, rows[row].trace);
+        assert_int_equal(s.run.sight, rows[row].sight);
+        assert_int_equal(s.run.met, rows[row].met[goal]);
+        assert_int_equal(s.run.external_id[0] != '\0', rows[row].sight == SIGHT_OURS);
+        scene_end(&s);
+    }
+}
+
 static void closing_shuts_and_reopening_restores(void **state)
 {
     struct scene s;
@@ -1282,6 +1326,7 @@ int main(void)
         cmocka_unit_test(created_objects_are_whole),
         cmocka_unit_test(drift_is_mended_and_edits_survive),
         cmocka_unit_test(a_workspace_without_retrieval_leads_to_no_documents),
+        cmocka_unit_test(observations_change_nothing),
         cmocka_unit_test(closing_shuts_and_reopening_restores),
         cmocka_unit_test(conflicts_name_the_stranger),
         cmocka_unit_test(the_servers_words_reach_the_error),
