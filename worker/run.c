@@ -17,6 +17,7 @@
 #include "net/loop.h"
 #include "outcomes.h"
 #include "secret/secret.h"
+#include "supervisor.h"
 
 /*
  * The running worker: one loop, on which ingest fills the inbox, the engine works it off, outcomes
@@ -39,6 +40,7 @@ struct run {
     struct ingest *ingest;
     struct outcomes *outcomes;
     struct admin *admin;
+    struct supervisor *supervisor;
     int signals;
     bool stopping;
     int status;
@@ -95,6 +97,7 @@ static void stop(struct run *r, const char *why, int status)
     r->status = status;
     log_event(LOG_INFO, "draining", LOG_S("why", why));
     admin_stopping(r->admin);
+    supervisor_tell(r->supervisor, "STOPPING=1");
     r->deadline = (struct loop_timer){.fn = on_deadline, .ctx = r};
     (void)loop_timer_set(r->loop, &r->deadline, r->config->worker_drain_ms, &err);
     ingest_drain(r->ingest, INGEST_DRAIN_MS, on_ingest_drained, r);
@@ -247,11 +250,14 @@ static int start(struct run *r, struct err *err)
                                   .engine = r->engine,
                                   .ingest = r->ingest,
                                   .metrics = r->metrics};
-    return (r->admin = admin_new(r->loop, &admin, err)) ? 0 : -1;
+    r->admin = admin_new(r->loop, &admin, err);
+    r->supervisor = r->admin ? supervisor_new(r->loop, err) : NULL;
+    return r->supervisor ? 0 : -1;
 }
 
 static void end(struct run *r)
 {
+    supervisor_free(r->supervisor);
     admin_free(r->admin);
     ingest_free(r->ingest);
     outcomes_free(r->outcomes);
@@ -306,6 +312,7 @@ int cmd_run(int argc, char **argv, const struct cli *cli)
     } else {
         log_event(LOG_INFO, "provisioner started", LOG_S("version", PROVISIONER_VERSION),
                   LOG_S("config", r.config->file), LOG_I("pid", (int64_t)getpid()));
+        supervisor_tell(r.supervisor, "READY=1");
         if (loop_run(r.loop, &err)) {
             r.status = cli_fail(&err);
         }
