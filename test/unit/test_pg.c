@@ -318,7 +318,7 @@ static void alone_means_alone(void **state)
     struct call calls[6] = {0};
     static const bool alone[] = {false, false, true, true, false, false};
     for (int i = 0; i < 6; i++) {
-        char text[8];
+        char text[12];
         snprintf(text, sizeof(text), "%d", i);
         submit(f, f->pg, &calls[i], INSERT, (struct how){.alone = alone[i]}, text, NULL);
     }
