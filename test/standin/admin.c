@@ -10,10 +10,10 @@
 
 static const size_t log_limit = 10000;
 
-static void with_body(struct endpoint *e, const struct admin_request *rq, struct reply *out,
+static void with_body(struct endpoint *e, const struct call *c, struct reply *out,
                       void (*fn)(struct endpoint *e, const cJSON *body, struct reply *out))
 {
-    cJSON *body = reply_parse(out, rq->body, rq->body_len);
+    cJSON *body = reply_parse(out, c->body, c->body_len);
     if (body)
         fn(e, body, out);
     cJSON_Delete(body);
@@ -26,7 +26,7 @@ static void add_faults(struct endpoint *e, const cJSON *body, struct reply *out)
 
 static void plant(struct endpoint *e, const cJSON *body, struct reply *out)
 {
-    store_plant(endpoint_store(e), body, out);
+    endpoint_dialect(e)->plant(endpoint_store(e), body, out);
 }
 
 static void go_down(struct endpoint *e, const cJSON *body, struct reply *out)
@@ -41,11 +41,12 @@ static void go_down(struct endpoint *e, const cJSON *body, struct reply *out)
         out->status = 204;
 }
 
-static void list_log(struct endpoint *e, const struct admin_request *rq, struct reply *out)
+static void list_log(struct endpoint *e, const struct call *c, struct reply *out)
 {
     int64_t since = 0, limit = (int64_t)log_limit;
-    if ((rq->since && (!str_to_i64(rq->since, &since) || since < 0)) ||
-        (rq->limit && (!str_to_i64(rq->limit, &limit) || limit < 1))) {
+    const char *from = call_argument(c, "since"), *most = call_argument(c, "limit");
+    if ((from && (!str_to_i64(from, &since) || since < 0)) ||
+        (most && (!str_to_i64(most, &limit) || limit < 1))) {
         reply_detail(out, 422, "since and limit are whole numbers");
         return;
     }
@@ -59,28 +60,30 @@ static void clear_faults(struct endpoint *e, struct reply *out)
     out->status = 204;
 }
 
-void admin_handle(struct endpoint *e, const struct admin_request *rq, struct reply *out)
+void admin_handle(struct endpoint *e, const struct call *c, struct reply *out)
 {
-    bool get = str_eq(rq->method, "GET"), post = str_eq(rq->method, "POST");
-    bool del = str_eq(rq->method, "DELETE");
-    if (str_eq(rq->path, "/faults") && get) {
+    bool get = str_eq(c->method, "GET"), post = str_eq(c->method, "POST");
+    bool del = str_eq(c->method, "DELETE");
+    if (str_eq(c->path, "/faults") && get) {
         faults_list(endpoint_faults(e), out);
-    } else if (str_eq(rq->path, "/faults") && post) {
-        with_body(e, rq, out, add_faults);
-    } else if (str_eq(rq->path, "/faults") && del) {
+    } else if (str_eq(c->path, "/faults") && post) {
+        with_body(e, c, out, add_faults);
+    } else if (str_eq(c->path, "/faults") && del) {
         clear_faults(e, out);
-    } else if (str_eq(rq->path, "/objects") && get) {
-        store_list(endpoint_store(e), out);
-    } else if (str_eq(rq->path, "/objects") && post) {
-        with_body(e, rq, out, plant);
-    } else if (str_eq(rq->path, "/log") && get) {
-        list_log(e, rq, out);
-    } else if (str_eq(rq->path, "/log") && del) {
+    } else if (str_eq(c->path, "/objects") && get) {
+        endpoint_dialect(e)->list(endpoint_store(e), out);
+    } else if (str_eq(c->path, "/objects") && post) {
+        with_body(e, c, out, plant);
+    } else if (str_eq(c->path, "/log") && get) {
+        list_log(e, c, out);
+    } else if (str_eq(c->path, "/log") && del) {
         journal_clear(endpoint_journal(e));
         out->status = 204;
-    } else if (str_eq(rq->path, "/down") && post) {
-        with_body(e, rq, out, go_down);
-    } else {
-        reply_detail(out, 404, "not found");
+    } else if (str_eq(c->path, "/down") && post) {
+        with_body(e, c, out, go_down);
+    } else if (endpoint_dialect(e)->admin) {
+        endpoint_dialect(e)->admin(endpoint_store(e), c, out);
     }
+    if (!out->status)
+        reply_detail(out, 404, "not found");
 }

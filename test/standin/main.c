@@ -1,8 +1,10 @@
 /*
- * standin --dialect workspaces|collections --listen HOST:PORT --token SECRET [--port-file FILE] ...
+ * standin --dialect NAME [--profile VERSION] --listen HOST:PORT --token SECRET [--port-file FILE]
+ * ...
  *
- * Each --dialect begins another endpoint; the options after it are that endpoint's. Prints one line
- * for each, "standin DIALECT http://HOST:PORT", when all listen. SIGTERM and SIGINT end it.
+ * Each --dialect begins another endpoint; the options after it are that endpoint's. A profile is
+ * the product's version whose ways the dialect takes on. Prints one line for each endpoint,
+ * "standin DIALECT http://HOST:PORT", when all listen. SIGTERM and SIGINT end it.
  */
 #include "standin.h"
 
@@ -23,15 +25,14 @@ enum { ENDPOINTS_MAX = 16, PATH_BYTES = 4096 };
 
 struct wanted {
     struct endpoint_options options;
-    const char *port_file;
+    const char *profile, *port_file;
 };
 
 static int usage(const char *why)
 {
     fprintf(stderr,
-            "standin: %s\nusage: standin --dialect workspaces|collections --listen HOST:PORT "
-            "--token SECRET "
-            "[--port-file FILE] ...\n",
+            "standin: %s\nusage: standin --dialect NAME [--profile VERSION] --listen HOST:PORT "
+            "--token SECRET [--port-file FILE] ...\n",
             why);
     return 2;
 }
@@ -39,16 +40,15 @@ static int usage(const char *why)
 /* Returns the number of endpoints, or -1. */
 static int parse(int argc, char **argv, struct wanted *out)
 {
-    static const struct option options[] = {{"dialect", required_argument, NULL, 'd'},
-                                            {"listen", required_argument, NULL, 'l'},
-                                            {"token", required_argument, NULL, 't'},
-                                            {"port-file", required_argument, NULL, 'p'},
-                                            {0}};
+    static const struct option options[] = {
+        {"dialect", required_argument, NULL, 'd'},   {"listen", required_argument, NULL, 'l'},
+        {"token", required_argument, NULL, 't'},     {"profile", required_argument, NULL, 'P'},
+        {"port-file", required_argument, NULL, 'p'}, {0}};
     int n = 0, c;
     while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
         struct wanted *w = n ? &out[n - 1] : NULL;
         if (c == 'd') {
-            if (n == ENDPOINTS_MAX || !dialect_parse(optarg, &out[n].options.dialect))
+            if (n == ENDPOINTS_MAX || !(out[n].options.dialect = dialect_find(optarg)))
                 return -1;
             out[n++].options.listen = "127.0.0.1:0";
         } else if (!w || c == '?') {
@@ -57,12 +57,15 @@ static int parse(int argc, char **argv, struct wanted *out)
             w->options.listen = optarg;
         } else if (c == 't') {
             w->options.token = optarg;
+        } else if (c == 'P') {
+            w->profile = optarg;
         } else {
             w->port_file = optarg;
         }
     }
     for (int i = 0; i < n; i++) {
-        if (!out[i].options.token)
+        struct endpoint_options *o = &out[i].options;
+        if (!o->token || !dialect_profile(o->dialect, out[i].profile, &o->profile))
             return -1;
     }
     return optind == argc ? n : -1;
@@ -119,7 +122,7 @@ static int start(struct loop *loop, const struct wanted *w, struct endpoint **ou
     int port = endpoint_port(*out);
     if (w->port_file && write_port(w->port_file, port) < 0)
         return err_set(err, ERR_INTERNAL, "can't write %s", w->port_file);
-    printf("standin %s http://127.0.0.1:%d\n", dialect_name(w->options.dialect), port);
+    printf("standin %s http://127.0.0.1:%d\n", w->options.dialect->name, port);
     return 0;
 }
 

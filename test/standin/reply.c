@@ -7,27 +7,10 @@
 #include "base/json.h"
 #include "base/str.h"
 
-static const char *const dialects[DIALECT_MAX] = {"workspaces", "collections"};
-
-const char *dialect_name(enum dialect d)
-{
-    return dialects[d];
-}
-
-bool dialect_parse(const char *name, enum dialect *out)
-{
-    for (int i = 0; i < DIALECT_MAX; i++) {
-        if (str_eq(name, dialects[i])) {
-            *out = (enum dialect)i;
-            return true;
-        }
-    }
-    return false;
-}
-
 void reply_done(struct reply *r)
 {
     free(r->body);
+    cJSON_Delete(r->headers);
     *r = (struct reply){0};
 }
 
@@ -54,10 +37,24 @@ void reply_detail(struct reply *r, int status, const char *fmt, ...)
     buf_done(&text);
 }
 
+void reply_bytes(struct reply *r, int status, const char *type, char *body, size_t len)
+{
+    reply_done(r);
+    *r = (struct reply){.status = status, .body = body, .len = len};
+    reply_header(r, "Content-Type", type);
+}
+
+void reply_header(struct reply *r, const char *name, const char *value)
+{
+    if (!r->headers)
+        r->headers = cJSON_CreateObject();
+    cJSON_AddStringToObject(r->headers, name, value);
+}
+
 cJSON *reply_parse(struct reply *r, const char *body, size_t n)
 {
     static const struct json_limits limits = {
-        .size = STANDIN_BODY_MAX, .depth = 32, .string = STANDIN_BODY_MAX};
+        .size = STANDIN_BODY_MAX, .depth = 64, .string = STANDIN_BODY_MAX};
     struct json_fault fault;
     cJSON *json = NULL;
     if (json_parse(body, n, &limits, &json, &fault) < 0) {

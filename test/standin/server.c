@@ -48,8 +48,7 @@ struct request {
 
 struct endpoint {
     struct loop *loop;
-    enum dialect dialect;
-    char *token;
+    const struct dialect *dialect;
     struct sockaddr_in address;
     int listen_fd; /* -1 while it refuses */
     struct MHD_Daemon *daemon;
@@ -58,7 +57,7 @@ struct endpoint {
     struct loop_timer run_timer, reopen_timer;
     int64_t down_until_ms;
     struct request *asleep;
-    struct store *store;
+    void *store; /* the dialect's */
     struct faults *faults;
     struct journal *journal;
 };
@@ -136,7 +135,7 @@ static enum MHD_Result add_pair(void *cls, enum MHD_ValueKind kind, const char *
                                                                                    : key[i]);
     name[i] = 0;
     const char *shown = value ? value : "";
-    if (str_eq(name, "authorization"))
+    if (str_eq(name, "authorization") || str_eq(name, "x-api-key") || str_eq(name, "cookie"))
         shown = "***";
     if (p->any)
         buf_addc(p->out, ',');
@@ -202,6 +201,16 @@ static enum MHD_Result send_response(struct request *r, struct MHD_Response *res
     return queued;
 }
 
+static void add_headers(struct MHD_Response *response, const cJSON *headers)
+{
+    const cJSON *h;
+    cJSON_ArrayForEach(h, headers)
+    {
+        if (response)
+            MHD_add_response_header(response, h->string, h->valuestring);
+    }
+}
+
 static struct MHD_Response *copy_of(const char *text)
 {
     /* MHD_RESPMEM_MUST_COPY does not write, its parameter only lacks the const. */
@@ -214,11 +223,10 @@ static enum MHD_Result answer_plain(struct request *r)
     struct reply *reply = &r->reply;
     char *body = reply->body;
     reply->body = NULL;
-    return send_response(
-        r,
-        MHD_create_response_from_buffer(reply->len, body,
-                                        body ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT),
-        reply->status);
+    struct MHD_Response *response = MHD_create_response_from_buffer(
+        reply->len, body, body ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
+    add_headers(response, reply->headers);
+    return send_response(r, response, reply->status);
 }
 
 static enum MHD_Result answer_status(struct request *r)
@@ -226,12 +234,7 @@ static enum MHD_Result answer_status(struct request *r)
     const struct fault *f = r->fault;
     struct MHD_Response *response =
         copy_of(f->body ? f->body : "{\"detail\":\"an injected fault\"}");
-    const cJSON *h;
-    cJSON_ArrayForEach(h, f->headers)
-    {
-        if (response)
-            MHD_add_response_header(response, h->string, h->valuestring);
-    }
+    add_headers(response, f->headers);
     return send_response(r, response, f->status);
 }
 
@@ -277,6 +280,7 @@ static enum MHD_Result answer_half(struct request *r)
         MHD_create_response_from_callback(r->reply.len, 4096, read_half, h, free_half);
     if (!response)
         free_half(h);
+    add_headers(response, r->reply.headers);
     return send_response(r, response, r->reply.status);
 }
 
@@ -305,54 +309,48 @@ static enum MHD_Result answer(struct request *r)
 
 /* ---- acting ---- */
 
-static const char *argument(struct request *r, const char *name)
+const char *call_argument(const struct call *c, const char *name)
 {
-    return MHD_lookup_connection_value(r->conn, MHD_GET_ARGUMENT_KIND, name);
+    return MHD_lookup_connection_value(c->connection, MHD_GET_ARGUMENT_KIND, name);
 }
 
-static bool authorized(struct request *r)
+const char *call_header(const struct call *c, const char *name)
 {
-    static const char scheme[] = "Bearer ";
-    const char *given = MHD_lookup_connection_value(r->conn, MHD_HEADER_KIND, "Authorization");
-    return given && str_starts(given, scheme) && str_eq(given + strlen(scheme), r->e->token);
+    return MHD_lookup_connection_value(c->connection, MHD_HEADER_KIND, name);
+}
+
+static struct call call_of(struct request *r, size_t prefix)
+{
+    return (struct call){.method = r->method,
+                         .path = r->path + prefix,
+                         .body = buf_str(&r->body),
+                         .body_len = r->body.len,
+                         .connection = r->conn};
 }
 
 static void act(struct request *r)
 {
+    struct call c = call_of(r, 0);
     r->acted = true;
-    if (r->body.failed) {
-        reply_detail(&r->reply, 413, "at most %d bytes", STANDIN_BODY_MAX);
-        return;
-    }
-    if (!authorized(r)) {
-        reply_detail(&r->reply, 401, "not authenticated");
-        return;
-    }
-    struct store_request rq = {.method = r->method,
-                               .path = r->path,
-                               .name = argument(r, "name"),
-                               .body = buf_str(&r->body),
-                               .body_len = r->body.len};
-    store_handle(r->e->store, &rq, &r->reply);
+    if (r->body.failed)
+        reply_detail(&r->reply, 413, "at most %zu bytes", r->e->dialect->body_max);
+    else
+        r->e->dialect->handle(r->e->store, &c, &r->reply);
 }
 
 static enum MHD_Result without_faults(struct request *r)
 {
     static const char prefix[] = "/admin";
+    const struct dialect *d = r->e->dialect;
     if (r->body.failed) {
-        reply_detail(&r->reply, 413, "at most %d bytes", STANDIN_BODY_MAX);
+        reply_detail(&r->reply, 413, "at most %zu bytes", d->body_max);
     } else if (str_starts(r->path, "/admin/")) {
-        struct admin_request rq = {.method = r->method,
-                                   .path = r->path + strlen(prefix),
-                                   .since = argument(r, "since"),
-                                   .limit = argument(r, "limit"),
-                                   .body = buf_str(&r->body),
-                                   .body_len = r->body.len};
-        admin_handle(r->e, &rq, &r->reply);
+        struct call c = call_of(r, strlen(prefix));
+        admin_handle(r->e, &c, &r->reply);
     } else {
         cJSON *answer = cJSON_CreateObject();
         cJSON_AddStringToObject(answer, "status", "ok");
-        cJSON_AddStringToObject(answer, "dialect", dialect_name(r->e->dialect));
+        cJSON_AddStringToObject(answer, "dialect", d->name);
         reply_json(&r->reply, 200, answer);
     }
     return answer_plain(r);
@@ -361,7 +359,8 @@ static enum MHD_Result without_faults(struct request *r)
 static enum MHD_Result begin(struct request *r)
 {
     bool down = clock_mono_ms() < r->e->down_until_ms;
-    if (str_starts(r->path, "/admin/") || (!down && str_eq(r->path, "/health")))
+    bool health = !down && !r->e->dialect->own_health && str_eq(r->path, "/health");
+    if (str_starts(r->path, "/admin/") || health)
         return without_faults(r);
     write_down(r);
     r->phase = PHASE_ACT;
@@ -414,7 +413,7 @@ static struct request *request_new(struct endpoint *e, struct MHD_Connection *co
         return NULL;
     r->e = e;
     r->conn = conn;
-    buf_init(&r->body, STANDIN_BODY_MAX);
+    buf_init(&r->body, e->dialect->body_max);
     r->method = str_dup(method);
     r->path = str_dup(path);
     if (!r->method || !r->path) {
@@ -602,11 +601,10 @@ struct endpoint *endpoint_new(struct loop *loop, const struct endpoint_options *
     e->run_timer.fn = on_run_timer;
     e->reopen_timer.fn = on_reopen;
     e->run_timer.ctx = e->reopen_timer.ctx = e;
-    e->token = str_dup(options->token);
-    e->store = store_new(options->dialect);
+    e->store = e->dialect->new (options->token, options->profile);
     e->faults = faults_new();
     e->journal = journal_new();
-    bool whole = e->token && e->store && e->faults && e->journal;
+    bool whole = e->store && e->faults && e->journal;
     if (!whole)
         err_nomem(err);
     if (!whole || parse_listen(options->listen, &e->address, err) < 0 || start_daemon(e, err) < 0 ||
@@ -636,10 +634,9 @@ void endpoint_free(struct endpoint *e)
         MHD_run(e->daemon); /* lets resumed connections end */
         MHD_stop_daemon(e->daemon);
     }
-    store_free(e->store);
+    e->dialect->free(e->store);
     faults_free(e->faults);
     journal_free(e->journal);
-    free(e->token);
     free(e);
 }
 
@@ -648,7 +645,12 @@ int endpoint_port(const struct endpoint *e)
     return ntohs(e->address.sin_port);
 }
 
-struct store *endpoint_store(struct endpoint *e)
+const struct dialect *endpoint_dialect(const struct endpoint *e)
+{
+    return e->dialect;
+}
+
+void *endpoint_store(struct endpoint *e)
 {
     return e->store;
 }

@@ -1,8 +1,8 @@
 /*
  * The stand-in upstreams: one program that plays the platform's facade, "workspaces" (Langflow's
- * side) or "collections" (RAGFlow's), with fault injection under /admin. An endpoint is one dialect
- * on one port with objects, fault rules and a request log of its own. Everything is in memory; one
- * loop, no threads.
+ * side) or "collections" (RAGFlow's), and the products themselves, with fault injection under
+ * /admin. An endpoint is one dialect on one port with objects, fault rules and a request log of its
+ * own. Everything is in memory; one loop, no threads.
  */
 #ifndef STANDIN_STANDIN_H
 #define STANDIN_STANDIN_H
@@ -18,14 +18,10 @@
 
 enum {
     STANDIN_CONNECTIONS_MAX = 10000,
-    STANDIN_BODY_MAX = 1024 * 1024,
+    STANDIN_BODY_MAX = 16 * 1024 * 1024, /* no dialect may want more */
+    FACADE_BODY_MAX = 1024 * 1024,
     STANDIN_ANSWER_MAX = 256 * 1024 * 1024, /* /admin/log of a whole storm */
 };
-
-enum dialect { DIALECT_WORKSPACES, DIALECT_COLLECTIONS, DIALECT_MAX };
-
-const char *dialect_name(enum dialect d);
-bool dialect_parse(const char *name, enum dialect *out);
 
 /* ---- answers ---- */
 
@@ -33,37 +29,62 @@ struct reply {
     int status; /* 0: not set yet */
     char *body; /* owned; NULL for none */
     size_t len;
+    cJSON *headers; /* owned, an object of strings; NULL for none */
 };
 
 void reply_done(struct reply *r);
-/* Takes the tree. */
+/* Takes the tree. Everything set before goes, headers included. */
 void reply_json(struct reply *r, int status, cJSON *json);
 /* {"detail": ...}, as both products' frameworks write their errors. */
 void reply_detail(struct reply *r, int status, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+/* Takes the body (malloc), which is sent as it is. */
+void reply_bytes(struct reply *r, int status, const char *type, char *body, size_t len);
+void reply_header(struct reply *r, const char *name, const char *value);
 /* A body as JSON, or NULL and a 400 that says why. cJSON_Delete() ends it. */
 cJSON *reply_parse(struct reply *r, const char *body, size_t n);
 
-/* ---- objects (store.c) ---- */
+/* ---- dialects (dialect.c) ---- */
 
-struct store;
-
-struct store_request {
+/* One request to a dialect. */
+struct call {
     const char *method, *path;
-    const char *name; /* ?name=, NULL for none */
     const char *body;
     size_t body_len;
+    void *connection; /* for call_argument and call_header */
 };
 
-struct store *store_new(enum dialect dialect);
-void store_free(struct store *s);
-/* The facade itself: performs the request and answers it. */
-void store_handle(struct store *s, const struct store_request *rq, struct reply *out);
-/* Puts objects there as somebody else would have: one object or an array, members as they are. */
-void store_plant(struct store *s, const cJSON *objects, struct reply *out);
-/* {"objects":[{"seq","marker","planted","changes","object"}],"created":N,"deleted":N} in order of
- * creation. */
-void store_list(const struct store *s, struct reply *out);
+/* A query argument or a header, NULL for none. */
+const char *call_argument(const struct call *c, const char *name);
+const char *call_header(const struct call *c, const char *name);
+
+/* What one dialect does; `store` is whatever its new() made. */
+struct dialect {
+    const char *name;
+    const char *const *profiles; /* NULL-terminated, the default first; NULL: there are none */
+    size_t body_max;             /* longer bodies are answered 413 */
+    bool own_health;             /* GET /health is the product's own */
+    /* profile is one of profiles, or NULL where there are none. NULL when memory ends. */
+    void *(*new)(const char *token, const char *profile);
+    void (*free)(void *store); /* NULL allowed */
+    /* Authorizes the call, performs it and answers. */
+    void (*handle)(void *store, const struct call *c, struct reply *out);
+    /* POST /admin/objects: puts objects there as somebody else would have. */
+    void (*plant)(void *store, const cJSON *objects, struct reply *out);
+    /* GET /admin/objects: everything that is there, in order of creation. */
+    void (*list)(void *store, struct reply *out);
+    /* Other calls to /admin, path without that prefix; unanswered ones become 404. NULL: none. */
+    void (*admin)(void *store, const struct call *c, struct reply *out);
+};
+
+/* The facade (store.c): every object needs a `name`; a listing is {"objects":[{"seq","marker",
+ * "planted","changes","object"}],"created":N,"deleted":N}. */
+extern const struct dialect dialect_workspaces, dialect_collections;
+
+/* NULL for a name that is none. */
+const struct dialect *dialect_find(const char *name);
+/* The profile as the dialect spells it (its default for NULL); false when it has no such one. */
+bool dialect_profile(const struct dialect *d, const char *wanted, const char **out);
 
 /* ---- faults (fault.c) ---- */
 
@@ -121,8 +142,9 @@ void journal_clear(struct journal *j);
 struct endpoint;
 
 struct endpoint_options {
-    enum dialect dialect;
-    const char *listen; /* host:port; port 0 picks one */
+    const struct dialect *dialect;
+    const char *profile; /* as dialect_profile gave it */
+    const char *listen;  /* host:port; port 0 picks one */
     const char *token;
 };
 
@@ -131,7 +153,8 @@ struct endpoint *endpoint_new(struct loop *loop, const struct endpoint_options *
 void endpoint_free(struct endpoint *e);
 int endpoint_port(const struct endpoint *e);
 
-struct store *endpoint_store(struct endpoint *e);
+const struct dialect *endpoint_dialect(const struct endpoint *e);
+void *endpoint_store(struct endpoint *e);
 struct faults *endpoint_faults(struct endpoint *e);
 struct journal *endpoint_journal(struct endpoint *e);
 /* From now on for ms: refuse closes the listening socket, else requests are cut off unanswered. 0
@@ -142,13 +165,7 @@ void endpoint_release(struct endpoint *e);
 
 /* ---- /admin (admin.c) ---- */
 
-struct admin_request {
-    const char *method, *path; /* path below /admin, "/faults" */
-    const char *since, *limit; /* query arguments, NULL for none */
-    const char *body;
-    size_t body_len;
-};
-
-void admin_handle(struct endpoint *e, const struct admin_request *rq, struct reply *out);
+/* c->path is the path below /admin, "/faults". */
+void admin_handle(struct endpoint *e, const struct call *c, struct reply *out);
 
 #endif

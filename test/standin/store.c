@@ -24,8 +24,11 @@ struct object {
     struct object *next_id, *next_name;
 };
 
+enum noun { WORKSPACES, COLLECTIONS, NOUNS };
+
 struct store {
-    enum dialect dialect;
+    enum noun noun;
+    char *token;
     struct object *oldest, *newest;
     struct object *by_id[BUCKETS], *by_name[BUCKETS];
     uint64_t created, deleted;
@@ -39,24 +42,31 @@ static size_t bucket(const char *s)
     return (size_t)(h % BUCKETS);
 }
 
-struct store *store_new(enum dialect dialect)
+static void store_free(void *store)
 {
-    struct store *s = calloc(1, sizeof(*s));
-    if (s)
-        s->dialect = dialect;
-    return s;
-}
-
-void store_free(struct store *s)
-{
+    struct store *s = store;
     if (!s)
         return;
+    free(s->token);
     for (struct object *o = s->oldest, *next; o; o = next) {
         next = o->newer;
         cJSON_Delete(o->json);
         free(o);
     }
     free(s);
+}
+
+static void *store_new(enum noun noun, const char *token)
+{
+    struct store *s = calloc(1, sizeof(*s));
+    if (!s)
+        return NULL;
+    s->noun = noun;
+    s->token = str_dup(token);
+    if (s->token)
+        return s;
+    store_free(s);
+    return NULL;
 }
 
 static struct object *find_id(const struct store *s, const char *id)
@@ -175,7 +185,7 @@ static bool check_new(const struct store *s, const cJSON *body, struct reply *ou
         reply_detail(out, 422, "/name: at most %d bytes", NAME_MAX_BYTES);
         return false;
     }
-    if (s->dialect == DIALECT_WORKSPACES)
+    if (s->noun == WORKSPACES)
         return check_string(body, "flow_id", true, out) && check_variables(body, out);
     return check_string(body, "embedding_model", true, out) &&
            check_string(body, "description", false, out) &&
@@ -194,7 +204,7 @@ static void take_member(cJSON *to, const cJSON *from, const char *name)
 
 static cJSON *new_object(const struct store *s, const cJSON *body)
 {
-    static const char *const members[DIALECT_MAX][6] = {
+    static const char *const members[NOUNS][6] = {
         {"name", "flow_id", "variables"},
         {"name", "embedding_model", "chunk_size", "chunk_overlap", "description"},
     };
@@ -203,9 +213,9 @@ static cJSON *new_object(const struct store *s, const cJSON *body)
     clock_format(now, clock_wall_us());
     cJSON *json = cJSON_CreateObject();
     cJSON_AddStringToObject(json, "id", id);
-    for (size_t i = 0; members[s->dialect][i]; i++)
-        take_member(json, body, members[s->dialect][i]);
-    if (s->dialect == DIALECT_WORKSPACES && !json_get(json, "variables"))
+    for (size_t i = 0; members[s->noun][i]; i++)
+        take_member(json, body, members[s->noun][i]);
+    if (s->noun == WORKSPACES && !json_get(json, "variables"))
         cJSON_AddObjectToObject(json, "variables");
     cJSON_AddStringToObject(json, "created_at", now);
     return json;
@@ -269,12 +279,12 @@ static void patch(struct object *o, const cJSON *body, struct reply *out)
     reply_json(out, 200, cJSON_Duplicate(o->json, true));
 }
 
-static void handle_collection(struct store *s, const struct store_request *rq, struct reply *out)
+static void handle_collection(struct store *s, const struct call *c, struct reply *out)
 {
-    if (str_eq(rq->method, "GET")) {
-        list(s, rq->name, out);
-    } else if (str_eq(rq->method, "POST")) {
-        cJSON *body = reply_parse(out, rq->body, rq->body_len);
+    if (str_eq(c->method, "GET")) {
+        list(s, call_argument(c, "name"), out);
+    } else if (str_eq(c->method, "POST")) {
+        cJSON *body = reply_parse(out, c->body, c->body_len);
         if (body)
             create(s, body, out);
         cJSON_Delete(body);
@@ -283,20 +293,19 @@ static void handle_collection(struct store *s, const struct store_request *rq, s
     }
 }
 
-static void handle_one(struct store *s, const struct store_request *rq, const char *id,
-                       struct reply *out)
+static void handle_one(struct store *s, const struct call *c, const char *id, struct reply *out)
 {
     struct object *o = find_id(s, id);
-    bool patchable = s->dialect == DIALECT_WORKSPACES;
+    bool patchable = s->noun == WORKSPACES;
     if (!o) {
         reply_detail(out, 404, "no such object");
-    } else if (str_eq(rq->method, "GET")) {
+    } else if (str_eq(c->method, "GET")) {
         reply_json(out, 200, cJSON_Duplicate(o->json, true));
-    } else if (str_eq(rq->method, "DELETE")) {
+    } else if (str_eq(c->method, "DELETE")) {
         erase(s, o);
         out->status = 204;
-    } else if (str_eq(rq->method, "PATCH") && patchable) {
-        cJSON *body = reply_parse(out, rq->body, rq->body_len);
+    } else if (str_eq(c->method, "PATCH") && patchable) {
+        cJSON *body = reply_parse(out, c->body, c->body_len);
         if (body)
             patch(o, body, out);
         cJSON_Delete(body);
@@ -305,15 +314,25 @@ static void handle_one(struct store *s, const struct store_request *rq, const ch
     }
 }
 
-void store_handle(struct store *s, const struct store_request *rq, struct reply *out)
+static bool authorized(const struct store *s, const struct call *c)
 {
-    static const char *const roots[DIALECT_MAX] = {"/api/v1/workspaces", "/api/v1/collections"};
-    const char *root = roots[s->dialect];
-    const char *rest = str_starts(rq->path, root) ? rq->path + strlen(root) : NULL;
-    if (rest && !*rest)
-        handle_collection(s, rq, out);
+    static const char scheme[] = "Bearer ";
+    const char *given = call_header(c, "Authorization");
+    return given && str_starts(given, scheme) && str_eq(given + strlen(scheme), s->token);
+}
+
+static void store_handle(void *store, const struct call *c, struct reply *out)
+{
+    struct store *s = store;
+    static const char *const roots[NOUNS] = {"/api/v1/workspaces", "/api/v1/collections"};
+    const char *root = roots[s->noun];
+    const char *rest = str_starts(c->path, root) ? c->path + strlen(root) : NULL;
+    if (!authorized(s, c))
+        reply_detail(out, 401, "not authenticated");
+    else if (rest && !*rest)
+        handle_collection(s, c, out);
     else if (rest && rest[0] == '/' && rest[1] && !strchr(rest + 1, '/'))
-        handle_one(s, rq, rest + 1, out);
+        handle_one(s, c, rest + 1, out);
     else
         reply_detail(out, 404, "not found");
 }
@@ -337,8 +356,9 @@ static bool plant_one(struct store *s, const cJSON *wanted, cJSON *ids)
     return o != NULL;
 }
 
-void store_plant(struct store *s, const cJSON *objects, struct reply *out)
+static void store_plant(void *store, const cJSON *objects, struct reply *out)
 {
+    struct store *s = store;
     cJSON *answer = cJSON_CreateObject();
     cJSON *ids = cJSON_AddArrayToObject(answer, "ids");
     bool ok = true;
@@ -358,12 +378,13 @@ void store_plant(struct store *s, const cJSON *objects, struct reply *out)
 
 static const char *marker(const struct store *s, const struct object *o)
 {
-    bool workspaces = s->dialect == DIALECT_WORKSPACES;
+    bool workspaces = s->noun == WORKSPACES;
     return json_str(o->json, workspaces ? "variables.waldur_subscription" : "description");
 }
 
-void store_list(const struct store *s, struct reply *out)
+static void store_list(void *store, struct reply *out)
 {
+    const struct store *s = store;
     cJSON *answer = cJSON_CreateObject();
     cJSON *objects = cJSON_AddArrayToObject(answer, "objects");
     for (const struct object *o = s->oldest; o; o = o->newer) {
@@ -380,3 +401,33 @@ void store_list(const struct store *s, struct reply *out)
     cJSON_AddNumberToObject(answer, "deleted", (double)s->deleted);
     reply_json(out, 200, answer);
 }
+
+/* ---- the two dialects ---- */
+
+static void *workspaces_new(const char *token, const char *profile)
+{
+    (void)profile;
+    return store_new(WORKSPACES, token);
+}
+
+static void *collections_new(const char *token, const char *profile)
+{
+    (void)profile;
+    return store_new(COLLECTIONS, token);
+}
+
+const struct dialect dialect_workspaces = {.name = "workspaces",
+                                           .body_max = FACADE_BODY_MAX,
+                                           .new = workspaces_new,
+                                           .free = store_free,
+                                           .handle = store_handle,
+                                           .plant = store_plant,
+                                           .list = store_list};
+
+const struct dialect dialect_collections = {.name = "collections",
+                                            .body_max = FACADE_BODY_MAX,
+                                            .new = collections_new,
+                                            .free = store_free,
+                                            .handle = store_handle,
+                                            .plant = store_plant,
+                                            .list = store_list};
