@@ -46,7 +46,7 @@ CREATE TABLE subscription (
     created_at        timestamptz NOT NULL DEFAULT now(),
     updated_at        timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT subscription_present_has_spec CHECK (wanted <> 'present' OR spec IS NOT NULL)
-);
+) WITH (fillfactor = 80);
 
 -- ---------------------------------------------------------------------------
 -- The recorded runtime of a subscription; read by Waldur's backend and the API gateway.
@@ -81,7 +81,7 @@ CREATE TABLE agent_config (
         OR (knowledge_base_id IS NULL AND api_key IS NULL AND archived_at IS NOT NULL)),
     CONSTRAINT agent_config_purged_is_empty CHECK (status <> 'purged'
         OR (knowledge_base_id IS NULL AND api_key IS NULL AND runtime_workspace_id IS NULL))
-);
+) WITH (fillfactor = 70);
 CREATE UNIQUE INDEX agent_config_workspace_once ON agent_config (runtime_name, runtime_workspace_id)
     WHERE runtime_workspace_id IS NOT NULL;
 CREATE UNIQUE INDEX agent_config_collection_once ON agent_config (runtime_name, knowledge_base_id)
@@ -148,6 +148,7 @@ CREATE TABLE worker (
     lease_until timestamptz NOT NULL
 );
 
+-- A row changes with every step: room on its page keeps the versions there, and the indexes out of it.
 CREATE TABLE provisioning_job (
     id                bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     subscription_uuid uuid NOT NULL REFERENCES subscription (uuid),
@@ -175,7 +176,7 @@ CREATE TABLE provisioning_job (
     CONSTRAINT provisioning_job_live_is_unfinished
         CHECK ((state IN ('queued', 'running', 'retrying', 'held')) = (finished_at IS NULL)),
     CONSTRAINT provisioning_job_failed_says_why CHECK (state <> 'failed' OR (error_class IS NOT NULL AND error <> ''))
-);
+) WITH (fillfactor = 50);
 CREATE UNIQUE INDEX provisioning_job_one_live ON provisioning_job (subscription_uuid)
     WHERE state IN ('queued', 'running', 'retrying', 'held');
 -- Claims walk this one organization after the other: their cost does not grow with the backlog.
@@ -183,7 +184,8 @@ CREATE INDEX provisioning_job_waiting ON provisioning_job (organization_uuid, ne
     WHERE state IN ('queued', 'retrying', 'held');
 CREATE INDEX provisioning_job_leased ON provisioning_job (lease_owner) WHERE state = 'running';
 CREATE INDEX provisioning_job_held ON provisioning_job (runtime_name) WHERE state = 'held';
-CREATE INDEX provisioning_job_failed ON provisioning_job (updated_at) WHERE state = 'failed';
+-- Not by updated_at: an index on what every step changes would cost each of them a new entry in every index.
+CREATE INDEX provisioning_job_failed ON provisioning_job (finished_at) WHERE state = 'failed';
 CREATE INDEX provisioning_job_by_subscription ON provisioning_job (subscription_uuid, id);
 
 CREATE FUNCTION provisioning_job_check_edge() RETURNS trigger LANGUAGE plpgsql

@@ -3,11 +3,13 @@
 -- Verdicts: 'ok'; 'lost' (the fence or the lease is somebody else's now: drop the work); 'superseded' (a newer
 -- wish exists: this job has ended and its successor is queued).
 
+-- In plpgsql, as all that is called for every job: it keeps its plans, while a function in SQL is parsed at each call.
 CREATE FUNCTION audit(p_subscription uuid, p_organization uuid, p_job bigint, p_actor text, p_action text, p_detail jsonb)
-RETURNS void LANGUAGE sql AS $$
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
     INSERT INTO agent_marketplace.audit_log (subscription_uuid, organization_uuid, job_id, actor, action, detail)
-    VALUES (p_subscription, p_organization, p_job, p_actor, p_action, jsonb_strip_nulls(p_detail))
-$$;
+    VALUES (p_subscription, p_organization, p_job, p_actor, p_action, jsonb_strip_nulls(p_detail));
+END $$;
 
 -- The one place where a job's state changes. p_fence NULL: the caller holds the row's lock and needs no lease.
 CREATE FUNCTION job_transition(p_job bigint, p_owner uuid, p_fence bigint, p_to job_state, p_actor text,
@@ -301,7 +303,8 @@ BEGIN
 END $$;
 
 CREATE FUNCTION outcome_emit(p_job bigint, p_type text, p_error_class text DEFAULT NULL, p_error text DEFAULT NULL)
-RETURNS void LANGUAGE sql SET search_path = agent_marketplace, pg_temp AS $$
+RETURNS void LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp AS $$
+BEGIN
     INSERT INTO outbox (subscription_uuid, type, payload)
     SELECT j.subscription_uuid, p_type, jsonb_strip_nulls(jsonb_build_object(
         'specversion', '1.0', 'id', 'job-' || j.id || '-' || j.fence || '-' || split_part(p_type, '.', 2),
@@ -316,8 +319,8 @@ RETURNS void LANGUAGE sql SET search_path = agent_marketplace, pg_temp AS $$
             'step', CASE WHEN p_error IS NULL THEN NULL ELSE j.step END,
             'error_class', p_error_class, 'error', p_error)))
     FROM provisioning_job j LEFT JOIN agent_config c ON c.subscription_uuid = j.subscription_uuid
-    WHERE j.id = p_job
-$$;
+    WHERE j.id = p_job;
+END $$;
 
 -- A step that writes nothing of its own.
 CREATE FUNCTION step_pass(p_job bigint, p_owner uuid, p_fence bigint, p_deadline_ms bigint, p_next job_step) RETURNS text
