@@ -59,7 +59,7 @@ CREATE TABLE agent_config (
     offering_uuid        uuid NOT NULL,
     offering_type        text NOT NULL,
     plan_tier            text NOT NULL CHECK (plan_tier IN ('free', 'plus', 'pro', 'enterprise')),
-    capabilities         text[] NOT NULL DEFAULT '{}',
+    capabilities         text[] NOT NULL DEFAULT '{}' CHECK (array_position(capabilities, NULL) IS NULL),
     variables            jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(variables) = 'object'),
     runtime              text NOT NULL CHECK (runtime IN ('shared', 'dedicated')),
     runtime_name         text NOT NULL CHECK (runtime_name <> ''),
@@ -105,6 +105,8 @@ CREATE TABLE agent_api_key (
     last_used_at      timestamptz
 );
 CREATE UNIQUE INDEX agent_api_key_one_live ON agent_api_key (subscription_uuid) WHERE revoked_at IS NULL;
+CREATE INDEX agent_api_key_by_subscription ON agent_api_key (subscription_uuid, id);
+CREATE INDEX agent_api_key_by_organization ON agent_api_key (organization_uuid);
 
 -- ---------------------------------------------------------------------------
 -- The machine as data. The program holds the same table; a test compares them.
@@ -175,12 +177,15 @@ CREATE TABLE provisioning_job (
     CONSTRAINT provisioning_job_running_is_leased CHECK ((state = 'running') = (lease_owner IS NOT NULL)),
     CONSTRAINT provisioning_job_live_is_unfinished
         CHECK ((state IN ('queued', 'running', 'retrying', 'held')) = (finished_at IS NULL)),
-    CONSTRAINT provisioning_job_failed_says_why CHECK (state <> 'failed' OR (error_class IS NOT NULL AND error <> ''))
+    CONSTRAINT provisioning_job_failed_says_why CHECK (state <> 'failed' OR (error_class IS NOT NULL AND coalesce(error, '') <> ''))
 ) WITH (fillfactor = 50);
 CREATE UNIQUE INDEX provisioning_job_one_live ON provisioning_job (subscription_uuid)
     WHERE state IN ('queued', 'running', 'retrying', 'held');
 -- Claims walk this one organization after the other: their cost does not grow with the backlog.
 CREATE INDEX provisioning_job_waiting ON provisioning_job (organization_uuid, next_attempt_at)
+    WHERE state IN ('queued', 'retrying', 'held');
+-- Is anything due at all? An expression, so that no plan ever walks this one for an organization's next jobs.
+CREATE INDEX provisioning_job_due ON provisioning_job ((next_attempt_at AT TIME ZONE 'UTC'))
     WHERE state IN ('queued', 'retrying', 'held');
 CREATE INDEX provisioning_job_leased ON provisioning_job (lease_owner) WHERE state = 'running';
 CREATE INDEX provisioning_job_held ON provisioning_job (runtime_name) WHERE state = 'held';
@@ -198,6 +203,13 @@ BEGIN
 END $$;
 CREATE TRIGGER provisioning_job_edge BEFORE UPDATE ON provisioning_job FOR EACH ROW
     WHEN (OLD.state IS DISTINCT FROM NEW.state) EXECUTE FUNCTION provisioning_job_check_edge();
+
+CREATE FUNCTION provisioning_job_begins_queued() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'a job begins queued, not %', NEW.state USING ERRCODE = 'check_violation';
+END $$;
+CREATE TRIGGER provisioning_job_begin BEFORE INSERT ON provisioning_job FOR EACH ROW
+    WHEN (NEW.state <> 'queued') EXECUTE FUNCTION provisioning_job_begins_queued();
 
 -- ---------------------------------------------------------------------------
 -- The journal of changes in other systems. The row is committed before the request leaves.

@@ -101,6 +101,8 @@ BEGIN
     ON CONFLICT (uuid) DO NOTHING;
     v_known := NOT FOUND;
     SELECT * INTO STRICT s FROM subscription WHERE uuid = p_subscription FOR NO KEY UPDATE;
+    -- A termination need not name its organization, which shall see it all the same.
+    p_organization := coalesce(p_organization, s.organization_uuid);
     IF v_known THEN
         IF p_time < s.wanted_at THEN
             v_verdict := 'stale';
@@ -134,13 +136,13 @@ BEGIN
         wanted_at = p_time,
         event_seq = v_seq,
         order_uuid = p_order,
-        organization_uuid = coalesce(p_organization, organization_uuid),
+        organization_uuid = p_organization,
         organization_slug = coalesce(p_data #>> '{organization,slug}', organization_slug),
         spec = CASE WHEN v_wanted = 'present' THEN p_data ELSE spec END,
         traceparent = p_traceparent,
         updated_at = now()
     WHERE uuid = p_subscription;
-    PERFORM audit(p_subscription, coalesce(p_organization, s.organization_uuid), NULL, 'inbox', 'event.applied',
+    PERFORM audit(p_subscription, p_organization, NULL, 'inbox', 'event.applied',
                   jsonb_build_object('seq', v_seq, 'type', p_type, 'order_uuid', p_order));
     PERFORM job_want(p_subscription, p_deadline_ms);
     RETURN 'applied';
@@ -208,7 +210,10 @@ DECLARE
     found_in_round boolean := false;
     orgs_seen integer := 0;
 BEGIN
-    IF NOT EXISTS (SELECT FROM worker w WHERE w.owner = p_owner AND w.lease_until > now()) THEN
+    -- Locked, so that a worker_leave beside us sees the jobs or we see that it has left: a job whose owner has no row
+    -- would never be taken over.
+    PERFORM FROM worker w WHERE w.owner = p_owner AND w.lease_until > now() FOR SHARE;
+    IF NOT FOUND THEN
         RETURN;
     END IF;
     FOR r IN SELECT j.id FROM worker w JOIN provisioning_job j ON j.lease_owner = w.owner AND j.state = 'running'
@@ -225,7 +230,8 @@ BEGIN
             PERFORM job_transition(r.id, NULL, NULL, 'running', 'claim', p_new_owner => p_owner);
             ids := ids || r.id;
         END LOOP;
-    ELSE
+    ELSIF EXISTS (SELECT FROM provisioning_job j WHERE j.state IN ('queued', 'retrying', 'held')
+                  AND j.next_attempt_at AT TIME ZONE 'UTC' <= now() AT TIME ZONE 'UTC') THEN
         WHILE cardinality(ids) < p_limit AND orgs_seen < 4096 LOOP
             SELECT j.organization_uuid INTO next_org FROM provisioning_job j
             WHERE j.state IN ('queued', 'retrying', 'held') AND j.organization_uuid > org
@@ -251,6 +257,16 @@ BEGIN
                 found_in_round := true;
             END LOOP;
         END LOOP;
+        IF cardinality(ids) = 0 AND orgs_seen >= 4096 THEN
+            -- So many organizations wait for a later time that the walk met no other: what is due longest.
+            FOR r IN SELECT j.id FROM provisioning_job j
+                     WHERE j.state IN ('queued', 'retrying', 'held')
+                     AND j.next_attempt_at AT TIME ZONE 'UTC' <= now() AT TIME ZONE 'UTC'
+                     ORDER BY j.next_attempt_at AT TIME ZONE 'UTC' LIMIT p_limit FOR UPDATE SKIP LOCKED LOOP
+                PERFORM job_transition(r.id, NULL, NULL, 'running', 'claim', p_new_owner => p_owner);
+                ids := ids || r.id;
+            END LOOP;
+        END IF;
     END IF;
     RETURN QUERY
     SELECT j.id, j.fence, j.subscription_uuid, j.kind, j.step, j.attempts,
@@ -281,7 +297,8 @@ BEGIN
     SELECT x.uuid, x.generation INTO s FROM subscription x
     WHERE x.uuid = (SELECT subscription_uuid FROM provisioning_job WHERE id = p_job) FOR NO KEY UPDATE;
     SELECT x.state, x.lease_owner, x.fence, x.generation INTO j FROM provisioning_job x WHERE x.id = p_job FOR UPDATE;
-    IF NOT FOUND OR j.state <> 'running' OR j.lease_owner IS DISTINCT FROM p_owner OR j.fence <> p_fence THEN
+    IF NOT FOUND OR j.state <> 'running' OR j.lease_owner IS DISTINCT FROM p_owner
+       OR j.fence IS DISTINCT FROM p_fence THEN
         RETURN 'lost';
     END IF;
     IF s.generation > j.generation THEN
@@ -586,12 +603,17 @@ END $$;
 -- ---------------------------------------------------------------------------
 -- Outbox and dead letters
 
--- In order per subscription: a row waits while an older one of its subscription is in another worker's hands.
+-- In order per subscription: a row waits while an older one of its subscription is in another worker's hands. One
+-- claims at a time (others get nothing and come again): SKIP LOCKED alone would pass over the older row and take the
+-- younger one.
 CREATE FUNCTION outbox_claim(p_owner uuid, p_limit integer)
 RETURNS TABLE (id bigint, subscription_uuid uuid, type text, payload text)
 LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
+    IF NOT pg_try_advisory_xact_lock(hashtext('agent_marketplace.outbox_claim')) THEN
+        RETURN;
+    END IF;
     RETURN QUERY
     WITH due AS (
         SELECT o.id FROM outbox o
