@@ -204,6 +204,7 @@ DECLARE
     ids bigint[] := '{}';
     dead bigint[] := '{}';
     r record;
+    v_id bigint;
     org uuid := p_after;
     next_org uuid;
     rounds integer := 0;
@@ -224,11 +225,13 @@ BEGIN
         dead := dead || r.id;
     END LOOP;
     IF p_only IS NOT NULL THEN
-        FOR r IN SELECT j.id FROM provisioning_job j WHERE j.id = ANY (p_only)
-                 AND j.state IN ('queued', 'retrying', 'held') AND j.next_attempt_at <= now()
-                 LIMIT p_limit - cardinality(ids) FOR UPDATE SKIP LOCKED LOOP
-            PERFORM job_transition(r.id, NULL, NULL, 'running', 'claim', p_new_owner => p_owner);
-            ids := ids || r.id;
+        FOREACH v_id IN ARRAY p_only LOOP
+            EXIT WHEN cardinality(ids) >= p_limit;
+            SELECT j.state, j.next_attempt_at INTO r FROM provisioning_job j WHERE j.id = v_id FOR UPDATE SKIP LOCKED;
+            IF FOUND AND r.state IN ('queued', 'retrying', 'held') AND r.next_attempt_at <= now() THEN
+                PERFORM job_transition(v_id, NULL, NULL, 'running', 'claim', p_new_owner => p_owner);
+                ids := ids || v_id;
+            END IF;
         END LOOP;
     ELSIF EXISTS (SELECT FROM provisioning_job j WHERE j.state IN ('queued', 'retrying', 'held')
                   AND j.next_attempt_at AT TIME ZONE 'UTC' <= now() AT TIME ZONE 'UTC') THEN
@@ -268,21 +271,23 @@ BEGIN
             END LOOP;
         END IF;
     END IF;
-    RETURN QUERY
-    SELECT j.id, j.fence, j.subscription_uuid, j.kind, j.step, j.attempts,
-           (extract(epoch FROM j.deadline_at - now()) * 1000)::bigint,
-           (extract(epoch FROM now() - j.created_at) * 1000)::bigint,
-           j.id = ANY (dead), j.organization_uuid, j.organization_slug, j.order_uuid, j.generation, j.traceparent,
-           s.spec::text, c.name, c.runtime_name, c.runtime_workspace_id, c.knowledge_base_id, c.status,
-           array_to_json(c.capabilities)::text,
-           EXISTS (SELECT FROM provisioning_effect e WHERE e.subscription_uuid = j.subscription_uuid
-                   AND e.product = 'langflow' AND e.state IN ('intended', 'unknown')),
-           EXISTS (SELECT FROM provisioning_effect e WHERE e.subscription_uuid = j.subscription_uuid
-                   AND e.product = 'ragflow' AND e.state IN ('intended', 'unknown'))
-    FROM provisioning_job j JOIN subscription s ON s.uuid = j.subscription_uuid
-    LEFT JOIN agent_config c ON c.subscription_uuid = j.subscription_uuid
-    WHERE j.id = ANY (ids)
-    ORDER BY array_position(ids, j.id);
+    -- One at a time: a worker's plans may date from when the tables were empty, and a join of many would read all then.
+    FOREACH v_id IN ARRAY ids LOOP
+        RETURN QUERY
+        SELECT j.id, j.fence, j.subscription_uuid, j.kind, j.step, j.attempts,
+               (extract(epoch FROM j.deadline_at - now()) * 1000)::bigint,
+               (extract(epoch FROM now() - j.created_at) * 1000)::bigint,
+               j.id = ANY (dead), j.organization_uuid, j.organization_slug, j.order_uuid, j.generation, j.traceparent,
+               s.spec::text, c.name, c.runtime_name, c.runtime_workspace_id, c.knowledge_base_id, c.status,
+               array_to_json(c.capabilities)::text,
+               EXISTS (SELECT FROM provisioning_effect e WHERE e.subscription_uuid = j.subscription_uuid
+                       AND e.product = 'langflow' AND e.state IN ('intended', 'unknown')),
+               EXISTS (SELECT FROM provisioning_effect e WHERE e.subscription_uuid = j.subscription_uuid
+                       AND e.product = 'ragflow' AND e.state IN ('intended', 'unknown'))
+        FROM provisioning_job j JOIN subscription s ON s.uuid = j.subscription_uuid
+        LEFT JOIN agent_config c ON c.subscription_uuid = j.subscription_uuid
+        WHERE j.id = v_id;
+    END LOOP;
 END $$;
 
 -- ---------------------------------------------------------------------------
@@ -610,30 +615,36 @@ CREATE FUNCTION outbox_claim(p_owner uuid, p_limit integer)
 RETURNS TABLE (id bigint, subscription_uuid uuid, type text, payload text)
 LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp AS $$
 #variable_conflict use_column
+DECLARE
+    r record;
 BEGIN
     IF NOT pg_try_advisory_xact_lock(hashtext('agent_marketplace.outbox_claim')) THEN
         RETURN;
     END IF;
-    RETURN QUERY
-    WITH due AS (
-        SELECT o.id FROM outbox o
-        WHERE (o.claimed_until IS NULL OR o.claimed_until <= now())
-          AND NOT EXISTS (SELECT FROM outbox older WHERE older.subscription_uuid = o.subscription_uuid AND older.id < o.id
-                          AND older.claimed_until > now() AND older.claimed_by <> p_owner)
-        ORDER BY o.id LIMIT p_limit FOR UPDATE SKIP LOCKED),
-    mine AS (
-        UPDATE outbox o SET claimed_by = p_owner, claimed_until = now() + interval '60 seconds'
-        FROM due WHERE o.id = due.id RETURNING o.id, o.subscription_uuid, o.type, o.payload)
-    SELECT m.id, m.subscription_uuid, m.type, m.payload::text FROM mine m ORDER BY m.id;
+    FOR r IN SELECT o.id, o.subscription_uuid, o.type, o.payload FROM outbox o
+             WHERE (o.claimed_until IS NULL OR o.claimed_until <= now())
+               AND NOT EXISTS (SELECT FROM outbox older WHERE older.subscription_uuid = o.subscription_uuid
+                               AND older.id < o.id AND older.claimed_until > now() AND older.claimed_by <> p_owner)
+             ORDER BY o.id LIMIT p_limit FOR UPDATE SKIP LOCKED LOOP
+        UPDATE outbox o SET claimed_by = p_owner, claimed_until = now() + interval '60 seconds' WHERE o.id = r.id;
+        id := r.id;
+        subscription_uuid := r.subscription_uuid;
+        type := r.type;
+        payload := r.payload;
+        RETURN NEXT;
+    END LOOP;
 END $$;
 
 CREATE FUNCTION outbox_done(p_ids bigint[]) RETURNS integer
 LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp AS $$
 DECLARE
-    n integer;
+    v_id bigint;
+    n integer := 0;
 BEGIN
-    DELETE FROM outbox WHERE id = ANY (p_ids);
-    GET DIAGNOSTICS n = ROW_COUNT;
+    FOREACH v_id IN ARRAY p_ids LOOP
+        DELETE FROM outbox WHERE id = v_id;
+        n := n + FOUND::integer;
+    END LOOP;
     RETURN n;
 END $$;
 
@@ -641,10 +652,13 @@ END $$;
 CREATE FUNCTION outbox_back(p_ids bigint[]) RETURNS integer
 LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp AS $$
 DECLARE
-    n integer;
+    v_id bigint;
+    n integer := 0;
 BEGIN
-    UPDATE outbox SET claimed_by = NULL, claimed_until = NULL WHERE id = ANY (p_ids);
-    GET DIAGNOSTICS n = ROW_COUNT;
+    FOREACH v_id IN ARRAY p_ids LOOP
+        UPDATE outbox SET claimed_by = NULL, claimed_until = NULL WHERE id = v_id;
+        n := n + FOUND::integer;
+    END LOOP;
     RETURN n;
 END $$;
 
