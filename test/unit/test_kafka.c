@@ -506,7 +506,8 @@ static void test_roundtrip_of_everything(void **state)
     assert_false(w.last_null);
     assert_int_equal(w.last.value_len, 0);
     assert_int_equal(w.n_headers, 0);
-    assert_true(run_until(&r, is_settled, p, WAIT_MS)); /* what is seen may not be acknowledged yet */
+    assert_true(
+        run_until(&r, is_settled, p, WAIT_MS)); /* what is seen may not be acknowledged yet */
     assert_int_equal(o.acknowledged, 3);
 
     kafka_producer_free(p);
@@ -537,7 +538,8 @@ static void test_large_message(void **state)
     assert_true(wait_seen(&r, &w, 3));
     check_exact(&w, 3);
     assert_int_equal(w.last.value_len, LARGE);
-    assert_true(run_until(&r, is_settled, p, WAIT_MS)); /* what is seen may not be acknowledged yet */
+    assert_true(
+        run_until(&r, is_settled, p, WAIT_MS)); /* what is seen may not be acknowledged yet */
     assert_int_equal(o.acknowledged, 3);
     kafka_producer_free(p);
     stop(&r, &w);
