@@ -164,8 +164,9 @@ END $$;
 CREATE FUNCTION worker_renew(p_owner uuid, p_lease_ms bigint) RETURNS boolean
 LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp AS $$
 BEGIN
+    -- By the clock, not by the transaction's beginning: it may have waited for this row.
     UPDATE worker SET lease_until = now() + make_interval(secs => p_lease_ms / 1000.0)
-    WHERE owner = p_owner AND lease_until > now();
+    WHERE owner = p_owner AND lease_until > clock_timestamp();
     RETURN FOUND;
 END $$;
 
@@ -219,7 +220,7 @@ BEGIN
     END IF;
     FOR r IN SELECT j.id FROM worker w JOIN provisioning_job j ON j.lease_owner = w.owner AND j.state = 'running'
              WHERE w.lease_until <= now() AND (p_only IS NULL OR j.id = ANY (p_only))
-             LIMIT p_limit FOR UPDATE OF j SKIP LOCKED LOOP
+             LIMIT p_limit FOR UPDATE OF j SKIP LOCKED FOR SHARE OF w SKIP LOCKED LOOP
         PERFORM job_transition(r.id, NULL, NULL, 'running', 'takeover', p_new_owner => p_owner);
         ids := ids || r.id;
         dead := dead || r.id;
@@ -288,6 +289,25 @@ BEGIN
         LEFT JOIN agent_config c ON c.subscription_uuid = j.subscription_uuid
         WHERE j.id = v_id;
     END LOOP;
+END $$;
+
+-- Jobs that the worker had to drop while its lease goes on: they wait for whoever claims them next. Never waits for a
+-- lock, and one job's own trouble keeps no other back. Returns those that are still the worker's.
+CREATE FUNCTION jobs_back(p_owner uuid, p_jobs bigint[], p_fences bigint[]) RETURNS SETOF bigint
+LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp AS $$
+DECLARE
+    r record;
+BEGIN
+    FOR r IN SELECT j.id FROM unnest(p_jobs, p_fences) AS x(id, fence) JOIN provisioning_job j USING (id, fence)
+             WHERE j.lease_owner = p_owner AND j.state = 'running' ORDER BY j.id FOR UPDATE OF j SKIP LOCKED LOOP
+        BEGIN
+            PERFORM job_transition(r.id, NULL, NULL, 'queued', 'worker', p_delay_ms => 1000);
+        EXCEPTION WHEN OTHERS THEN
+            NULL;
+        END;
+    END LOOP;
+    RETURN QUERY SELECT j.id FROM unnest(p_jobs, p_fences) AS x(id, fence) JOIN provisioning_job j USING (id, fence)
+                 WHERE j.lease_owner = p_owner AND j.state = 'running';
 END $$;
 
 -- ---------------------------------------------------------------------------
@@ -587,14 +607,16 @@ BEGIN
     RETURN FOUND;
 END $$;
 
--- An upstream is usable again: what was held for it may run. Returns how many.
-CREATE FUNCTION jobs_release(p_runtime_name text) RETURNS integer
+-- An upstream is usable again: what was held for it may run; NULL: whatever is held. At most 1000 at once: true when
+-- there may be more.
+CREATE FUNCTION jobs_release(p_runtime_name text) RETURNS boolean
 LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp AS $$
 DECLARE
     j record;
     n integer := 0;
 BEGIN
-    FOR j IN SELECT id FROM provisioning_job WHERE state = 'held' AND runtime_name = p_runtime_name
+    FOR j IN SELECT id FROM provisioning_job WHERE state = 'held'
+             AND (p_runtime_name IS NULL OR runtime_name = p_runtime_name)
              ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED LOOP
         PERFORM job_transition(j.id, NULL, NULL, 'queued', 'release');
         n := n + 1;
@@ -602,7 +624,7 @@ BEGIN
     IF n > 0 THEN
         PERFORM pg_notify('provisioner_jobs', '');
     END IF;
-    RETURN n;
+    RETURN n = 1000;
 END $$;
 
 -- ---------------------------------------------------------------------------

@@ -205,7 +205,8 @@ static void give_up(struct job *j)
     err_clear(&outcome.err);
     record_effect(j, &outcome);
     JOB_LOG(j, LOG_INFO, "job given up before a request");
-    executor_drop(j);
+    /* Renewed late, the lease goes on: unless it is given back, nobody would run the job. */
+    executor_strand(j);
 }
 
 static void send(struct job *j)

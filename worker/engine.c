@@ -20,7 +20,9 @@
  * A lease covers everything that this process has in hand. It is renewed at a third of its length;
  * time is counted from before the statement that renewed it was sent, so that we always believe in
  * it for less long than the database does. After its loss, or the connection's, every job is
- * dropped and a new identity is taken: what was half done is found again by claiming it.
+ * dropped and a new identity is taken: what was half done is found again by claiming it. A job that
+ * had to be dropped while the lease goes on is stranded: nobody else may run it until we have given
+ * it back.
  */
 
 enum {
@@ -28,7 +30,10 @@ enum {
     CLAIM_SHARE = 4, /* of one organization in one round */
     LOOK_MS = 500,   /* between looks when nobody wakes us: retries that fall due */
     STATEMENT_TIMEOUT_MS = 30 * 1000,
-    LEASE_MARGIN_MS = 1000 /* no request leaves when the lease ends sooner */
+    STRANDED_MAX = 256,           /* beyond it everything is given back */
+    STRANDED_AGAIN_MS = 5 * 1000, /* between tries to give the same ones back */
+    HAND_BACK_MS = 2 * 1000,      /* of the drain's time, for giving back what did not end */
+    LEASE_MARGIN_MS = 1000        /* no request leaves when the lease ends sooner */
 };
 
 enum phase {
@@ -38,6 +43,10 @@ enum phase {
     PHASE_WORKING,
     PHASE_DRAINING,
     PHASE_LEFT
+};
+
+struct stranded {
+    int64_t job, fence;
 };
 
 struct engine {
@@ -58,8 +67,14 @@ struct engine {
     char why[ERR_MSG_MAX];
     int64_t leased_until_ms; /* monotonic */
     int64_t renew_sent_ms;
-    bool renewing, claiming, claim_wanted;
-    bool stranded;          /* the database counts jobs as ours that we do not have */
+    bool registering, renewing, claiming, claim_wanted;
+    bool trouble;        /* claims fail, and it was said */
+    bool release_wanted; /* held jobs may run: the configuration is another */
+    struct stranded stranded[STRANDED_MAX];
+    size_t n_stranded, n_sent; /* of them, those that are being given back */
+    bool too_many_stranded, giving_back;
+    int64_t give_back_due_ms;
+    bool left_jobs;         /* draining: the jobs were given back, or that is under way */
     char cursor[UUID_TEXT]; /* the organization served last */
     struct loop_timer look, renew, drain;
     loop_fn *drained;
@@ -99,19 +114,38 @@ static void outcome(void *ctx)
     }
 }
 
-static void strand(void *ctx)
+static void strand(void *ctx, int64_t job, int64_t fence)
 {
-    ((struct engine *)ctx)->stranded = true;
+    struct engine *e = ctx;
+    if (e->n_stranded == STRANDED_MAX) {
+        e->too_many_stranded = true;
+        return;
+    }
+    e->stranded[e->n_stranded++] = (struct stranded){job, fence};
 }
 
+/* ---- held jobs ---- */
+
+static void release_held(void *ctx, const char *runtime);
+
+/* They go in portions: the answer says how many there were, and whose. */
 static void on_released(void *ctx, const PGresult *res, const struct err *err)
 {
-    (void)err;
-    if (res) {
-        engine_wake(ctx);
+    struct engine *e = ctx;
+    if (!res) {
+        if (pg_is_up(e->pg)) {
+            log_event(LOG_WARN, "held jobs could not be released; they come back by themselves",
+                      LOG_S("error", err->msg));
+        }
+        return;
+    }
+    engine_wake(e);
+    if (str_eq(PQgetvalue(res, 0, 1), "t")) {
+        release_held(e, PQgetisnull(res, 0, 0) ? NULL : PQgetvalue(res, 0, 0));
     }
 }
 
+/* NULL: of every runtime. */
 static void release_held(void *ctx, const char *runtime)
 {
     struct engine *e = ctx;
@@ -188,6 +222,7 @@ struct engine *engine_new(struct loop *loop, const struct engine_options *option
     }
     e->loop = loop;
     e->config = options->config;
+    e->release_wanted = !options->only;
     e->metrics = options->metrics;
     e->on_outcome = options->on_outcome;
     e->on_database = options->on_database;
@@ -241,6 +276,7 @@ void engine_reload(struct engine *e, const struct config *config)
 {
     e->config = config;
     executor_configure(e->executor, config);
+    e->release_wanted = !e->only;
     engine_wake(e);
 }
 
@@ -262,7 +298,8 @@ static void lose(struct engine *e, const char *why)
     e->leased_until_ms = 0;
     e->renewing = false;
     e->claiming = false;
-    e->stranded = false;
+    e->n_stranded = e->n_sent = 0;
+    e->too_many_stranded = false;
     str_copy(e->why, sizeof(e->why), why);
     loop_timer_cancel(e->loop, &e->renew);
     size_t jobs = executor_jobs(e->executor);
@@ -317,6 +354,7 @@ static void on_renew_due(void *ctx)
 static void on_registered(void *ctx, const PGresult *res, const struct err *err)
 {
     struct engine *e = ctx;
+    e->registering = false;
     if (e->phase != PHASE_REGISTERING) {
         return;
     }
@@ -352,7 +390,8 @@ static void begin_registering(struct engine *e)
     const struct pg_param p[] = {
         {e->owner, -1}, {host, -1}, {pid, -1}, {PROVISIONER_VERSION, -1}, {lease, -1}};
     e->renew_sent_ms = clock_mono_ms();
-    (void)pg_submit(e->pg, S_WORKER_REGISTER, NULL, true, p, on_registered, e, &err);
+    e->registering =
+        pg_submit(e->pg, S_WORKER_REGISTER, NULL, true, p, on_registered, e, &err) == 0;
 }
 
 static void on_schema(void *ctx, const PGresult *res, const struct err *err)
@@ -416,29 +455,58 @@ static void on_pg_state(void *ctx, bool up, const char *why)
 
 /* ---- claiming ---- */
 
+/* Told once, until claims work again; that the connection went is told by on_pg_state. */
+static void claim_failed(struct engine *e, const struct err *err)
+{
+    if (err->class == ERR_UNKNOWN) {
+        e->too_many_stranded = true; /* nobody knows how many */
+    }
+    if (!pg_is_up(e->pg) || e->phase != PHASE_WORKING) {
+        return;
+    }
+    str_copy(e->why, sizeof(e->why), err->msg);
+    if (!e->trouble) {
+        e->trouble = true;
+        log_event(LOG_ERROR, "jobs cannot be claimed", LOG_S("error", err->msg));
+    }
+}
+
+static void claim_worked(struct engine *e)
+{
+    if (e->trouble) {
+        e->trouble = false;
+        e->why[0] = '\0';
+        log_event(LOG_INFO, "jobs are claimed again");
+    }
+}
+
 static void on_claimed(void *ctx, const PGresult *res, const struct err *err)
 {
     struct engine *e = ctx;
+    int takeovers = 0;
     e->claiming = false;
     if (!res) {
-        if (err->class == ERR_REFUSED) {
-            log_event(LOG_ERROR, "claim refused", LOG_S("error", err->msg));
-        }
+        claim_failed(e, err);
         return;
     }
     int rows = PQntuples(res);
     if (e->phase != PHASE_WORKING) {
         return; /* given back by worker_leave, or taken over from the former owner */
     }
+    claim_worked(e);
     for (int i = 0; i < rows; i++) {
         struct job *j = job_from_row(res, i, clock_mono_ms());
         if (!j) {
-            log_event(LOG_ERROR, "out of memory: a claimed job is given back");
-            e->stranded = true;
+            log_event(LOG_ERROR, "out of memory: claimed jobs are given back");
+            e->too_many_stranded = true;
             continue;
         }
+        takeovers += j->takeover;
         str_copy(e->cursor, sizeof(e->cursor), j->organization);
         executor_start(e->executor, j);
+    }
+    if (takeovers > 0) {
+        log_event(LOG_WARN, "jobs of a worker that is gone taken over", LOG_I("jobs", takeovers));
     }
     if (rows > 0) {
         engine_wake(e); /* there may be more */
@@ -464,6 +532,65 @@ static void claim(struct engine *e)
     e->claiming = pg_submit(e->pg, S_JOBS_CLAIM, NULL, true, p, on_claimed, e, &err) == 0;
 }
 
+/* ---- stranded jobs ---- */
+
+static bool still_ours(const PGresult *res, const struct stranded *s)
+{
+    for (int i = 0; i < PQntuples(res); i++) {
+        int64_t job;
+        if (str_to_i64(PQgetvalue(res, i, 0), &job) && job == s->job) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The answer lists what could not be given back now. */
+static void on_given_back(void *ctx, const PGresult *res, const struct err *err)
+{
+    struct engine *e = ctx;
+    (void)err;
+    e->giving_back = false;
+    e->give_back_due_ms = clock_mono_ms() + STRANDED_AGAIN_MS;
+    if (!res || e->phase != PHASE_WORKING) {
+        return;
+    }
+    size_t kept = 0;
+    for (size_t i = 0; i < e->n_stranded; i++) {
+        if (i >= e->n_sent || still_ours(res, &e->stranded[i])) {
+            e->stranded[kept++] = e->stranded[i];
+        }
+    }
+    e->n_stranded = kept;
+    if (kept == 0) {
+        e->give_back_due_ms = 0;
+    }
+    engine_wake(e);
+}
+
+static void give_back_stranded(struct engine *e)
+{
+    struct buf jobs, fences;
+    struct err err;
+    if (e->n_stranded == 0 || e->giving_back || clock_mono_ms() < e->give_back_due_ms) {
+        return;
+    }
+    buf_init(&jobs, STRANDED_MAX * 21 + 2);
+    buf_init(&fences, STRANDED_MAX * 21 + 2);
+    for (size_t i = 0; i < e->n_stranded; i++) {
+        buf_addf(&jobs, "%c%" PRId64, i ? ',' : '{', e->stranded[i].job);
+        buf_addf(&fences, "%c%" PRId64, i ? ',' : '{', e->stranded[i].fence);
+    }
+    buf_addc(&jobs, '}');
+    buf_addc(&fences, '}');
+    const struct pg_param p[] = {{e->owner, -1}, {buf_str(&jobs), -1}, {buf_str(&fences), -1}};
+    e->n_sent = e->n_stranded;
+    e->giving_back = !jobs.failed && !fences.failed &&
+                     pg_submit(e->pg, S_JOBS_BACK, NULL, true, p, on_given_back, e, &err) == 0;
+    buf_done(&jobs);
+    buf_done(&fences);
+}
+
 static void on_look(void *ctx)
 {
     struct engine *e = ctx;
@@ -476,12 +603,13 @@ static void on_look(void *ctx)
     }
     if (e->phase == PHASE_CHECKING) {
         check_schema(e);
-    } else if (e->phase == PHASE_REGISTERING && !pg_outstanding(e->pg)) {
+    } else if (e->phase == PHASE_REGISTERING && !e->registering) {
         begin_registering(e);
-    } else if (e->phase == PHASE_WORKING && e->stranded) {
-        lose(e, "a statement failed; jobs are given back and claimed anew");
+    } else if (e->phase == PHASE_WORKING && e->too_many_stranded) {
+        lose(e, "many statements failed; jobs are given back and claimed anew");
         begin_registering(e);
-    } else {
+    } else if (e->phase == PHASE_WORKING) {
+        give_back_stranded(e);
         engine_wake(e);
     }
 }
@@ -518,6 +646,7 @@ static void give_back(struct engine *e)
 {
     struct err err;
     const struct pg_param p[] = {{e->owner, -1}};
+    e->left_jobs = true;
     if (e->owner[0] == '\0' || !pg_is_up(e->pg) ||
         pg_submit(e->pg, S_WORKER_LEAVE, NULL, true, p, on_left, e, &err)) {
         leave(e);
@@ -531,7 +660,16 @@ static void on_drain_timeout(void *ctx)
         return;
     }
     log_event(LOG_WARN, "drain took too long", LOG_I("jobs", (int64_t)executor_jobs(e->executor)));
-    leave(e);
+    if (e->left_jobs) {
+        leave(e);
+        return;
+    }
+    /* What is still asked upstream is cut off, and found by a look of whoever claims the job. */
+    executor_abandon(e->executor);
+    give_back(e);
+    if (e->phase == PHASE_DRAINING) {
+        set_timer(e, &e->drain, HAND_BACK_MS);
+    }
 }
 
 void engine_drain(struct engine *e, int64_t timeout_ms, loop_fn *done, void *ctx)
@@ -539,7 +677,8 @@ void engine_drain(struct engine *e, int64_t timeout_ms, loop_fn *done, void *ctx
     e->drained = done;
     e->drained_ctx = ctx;
     e->phase = PHASE_DRAINING;
-    set_timer(e, &e->drain, timeout_ms);
+    int64_t hand_back_ms = timeout_ms / 4 < HAND_BACK_MS ? timeout_ms / 4 : HAND_BACK_MS;
+    set_timer(e, &e->drain, timeout_ms - hand_back_ms);
     executor_drain(e->executor);
     loop_wake(e->loop);
 }
@@ -547,10 +686,14 @@ void engine_drain(struct engine *e, int64_t timeout_ms, loop_fn *done, void *ctx
 static void before_sleep(void *ctx)
 {
     struct engine *e = ctx;
+    if (e->phase == PHASE_WORKING && e->release_wanted) {
+        e->release_wanted = false;
+        release_held(e, NULL);
+    }
     if (e->phase == PHASE_WORKING && e->claim_wanted && !e->claiming) {
         claim(e);
-    } else if (e->phase == PHASE_DRAINING && !e->claiming && executor_jobs(e->executor) == 0) {
-        e->claiming = true; /* once */
+    } else if (e->phase == PHASE_DRAINING && !e->left_jobs && !e->claiming &&
+               executor_jobs(e->executor) == 0) {
         give_back(e);
     }
 }

@@ -95,6 +95,13 @@ void executor_drop(struct job *j)
     x->o.finished(x->o.ctx);
 }
 
+void executor_strand(struct job *j)
+{
+    const struct executor_options *o = &j->executor->o;
+    o->stranded(o->ctx, j->id, j->fence);
+    executor_drop(j);
+}
+
 void executor_abandon(struct executor *x)
 {
     struct job *next = NULL;
@@ -132,10 +139,8 @@ int executor_submit(struct job *j, enum statement statement, const struct pg_par
     if (pg_submit(j->executor->o.pg, (int)statement, j->subscription, false, params, done, j,
                   &err)) {
         j->wait = WAIT_NOTHING;
-        struct executor *x = j->executor;
         JOB_LOG(j, LOG_ERROR, "job dropped", LOG_S("error", err.msg));
-        executor_drop(j);
-        x->o.stranded(x->o.ctx);
+        executor_strand(j);
         return -1;
     }
     return 0;
@@ -155,7 +160,8 @@ bool executor_lost(struct job *j, const char *verdict)
 {
     if (str_eq(verdict, "lost")) {
         metrics_add(j->executor->o.metrics, M_LEASES_LOST_TOTAL, NULL, 1);
-        JOB_LOG(j, LOG_WARN, "job is another worker's now; dropped");
+        /* Not a warning each: that the lease was lost is told once. */
+        JOB_LOG(j, LOG_INFO, "job is another worker's now; dropped");
     } else if (str_eq(verdict, "superseded")) {
         metrics_add(j->executor->o.metrics, M_JOBS_FINISHED_TOTAL,
                     METRIC_LABELS(job_kind_name(j->kind), "superseded"), 1);
@@ -177,11 +183,10 @@ const char *executor_verdict(struct job *j, const PGresult *res, const struct er
         return NULL;
     }
     /* The connection went, or the lease did: the next claim starts from what the database says. */
-    struct executor *x = j->executor;
-    bool stranded = !j->abandoned;
-    executor_drop(j);
-    if (stranded) {
-        x->o.stranded(x->o.ctx);
+    if (j->abandoned) {
+        executor_drop(j);
+    } else {
+        executor_strand(j);
     }
     return "dropped";
 }
@@ -193,10 +198,8 @@ static void on_settled(void *ctx, const PGresult *res, const struct err *err)
     struct job *j = ctx;
     const char *verdict = executor_verdict(j, res, err);
     if (!verdict) {
-        struct executor *x = j->executor;
         JOB_LOG(j, LOG_ERROR, "the job's state could not be written", LOG_S("error", err->msg));
-        executor_drop(j);
-        x->o.stranded(x->o.ctx);
+        executor_strand(j);
         return;
     }
     if (str_eq(verdict, "dropped") || executor_lost(j, verdict)) {
@@ -505,7 +508,6 @@ void executor_start(struct executor *x, struct job *job)
     if (job->takeover) {
         metrics_add(x->o.metrics, M_TAKEOVERS_TOTAL, NULL, 1);
     }
-    JOB_LOG(job, job->takeover ? LOG_WARN : LOG_DEBUG,
-            job->takeover ? "job taken over" : "job claimed");
+    JOB_LOG(job, LOG_DEBUG, job->takeover ? "job taken over" : "job claimed");
     step_begin(job);
 }

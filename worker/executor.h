@@ -7,6 +7,7 @@
 #define WORKER_EXECUTOR_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/err.h"
 #include "config/config.h"
@@ -30,8 +31,9 @@ struct executor_options {
     void (*finished)(void *ctx); /* a job left; there is room, and something may follow it */
     void (*outcome)(void *ctx);  /* an outcome was committed */
     void (*recovered)(void *ctx, const char *runtime);
-    /* A job was dropped that the database still counts as ours, over a connection that works. */
-    void (*stranded)(void *ctx);
+    /* A job is being dropped that the database still counts as ours, over a connection that works.
+     */
+    void (*stranded)(void *ctx, int64_t job, int64_t fence);
 };
 
 struct executor *executor_new(struct loop *loop, const struct executor_options *options,

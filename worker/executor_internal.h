@@ -44,5 +44,7 @@ void executor_settle(struct job *j, const struct err *err);
 void executor_hold(struct job *j, const struct err *err, int64_t hold_ms);
 /* Frees the job and everything it waits for. */
 void executor_drop(struct job *j);
+/* The same for one that the database counts as ours: it must be given back. */
+void executor_strand(struct job *j);
 
 #endif

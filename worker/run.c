@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "admin.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/rng.h"
 #include "broker.h"
@@ -45,6 +46,7 @@ struct run {
     bool stopping;
     int status;
     struct loop_timer deadline;
+    int64_t drained_by_ms;
 };
 
 static void wake_engine(void *ctx)
@@ -62,6 +64,11 @@ static void wake_outcomes(void *ctx)
 
 /* ---- the end ---- */
 
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
 static void on_outcomes_drained(void *ctx)
 {
     loop_stop(((struct run *)ctx)->loop);
@@ -76,7 +83,10 @@ static void on_engine_drained(void *ctx)
 static void on_ingest_drained(void *ctx)
 {
     struct run *r = ctx;
-    engine_drain(r->engine, r->config->worker_drain_ms, on_engine_drained, r);
+    /* Most of what is left; the rest is for the outcomes. */
+    int64_t left_ms = r->drained_by_ms - clock_mono_ms();
+    int64_t outcomes_ms = least(OUTCOMES_DRAIN_MS, left_ms / 4);
+    engine_drain(r->engine, left_ms - outcomes_ms, on_engine_drained, r);
 }
 
 static void on_deadline(void *ctx)
@@ -98,9 +108,11 @@ static void stop(struct run *r, const char *why, int status)
     log_event(LOG_INFO, "draining", LOG_S("why", why));
     admin_stopping(r->admin);
     supervisor_tell(r->supervisor, "STOPPING=1");
+    r->drained_by_ms = clock_mono_ms() + r->config->worker_drain_ms;
     r->deadline = (struct loop_timer){.fn = on_deadline, .ctx = r};
     (void)loop_timer_set(r->loop, &r->deadline, r->config->worker_drain_ms, &err);
-    ingest_drain(r->ingest, INGEST_DRAIN_MS, on_ingest_drained, r);
+    ingest_drain(r->ingest, least(INGEST_DRAIN_MS, r->config->worker_drain_ms / 4),
+                 on_ingest_drained, r);
 }
 
 static void on_fatal(void *ctx, const char *why)

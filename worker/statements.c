@@ -28,6 +28,8 @@ const struct pg_statement statements[STATEMENT_MAX] = {
                       "SELECT * FROM agent_marketplace.jobs_claim($1::uuid, $2::int, $3::uuid, "
                       "$4::int, $5::bigint[])",
                       5},
+    [S_JOBS_BACK] = {"jobs_back",
+                     "SELECT agent_marketplace.jobs_back($1::uuid, $2::bigint[], $3::bigint[])", 3},
     [S_STEP_PASS] = {"step_pass",
                      "SELECT agent_marketplace.step_pass($1::bigint, $2::uuid, $3::bigint, "
                      "$4::bigint, $5::agent_marketplace.job_step)",
@@ -70,7 +72,7 @@ const struct pg_statement statements[STATEMENT_MAX] = {
                          "SELECT agent_marketplace.effect_settle($1::bigint, $2::bigint, "
                          "$3::agent_marketplace.effect_state, $4, $5::int, $6, $7)",
                          7},
-    [S_JOBS_RELEASE] = {"jobs_release", "SELECT agent_marketplace.jobs_release($1)", 1},
+    [S_JOBS_RELEASE] = {"jobs_release", "SELECT $1::text, agent_marketplace.jobs_release($1)", 1},
     [S_OUTBOX_CLAIM] = {"outbox_claim",
                         "SELECT id, subscription_uuid, type, payload FROM "
                         "agent_marketplace.outbox_claim($1::uuid, $2::int)",

@@ -19,6 +19,7 @@ enum statement {
     S_WORKER_RENEW,          /* owner, lease_ms */
     S_WORKER_LEAVE,          /* owner */
     S_JOBS_CLAIM,            /* owner, limit, after, share, only -> see job.c */
+    S_JOBS_BACK,             /* owner, jobs, fences -> those that are still ours */
     S_STEP_PASS,             /* job, owner, fence, deadline_ms, next */
     S_STEP_NAME,             /* ..., name, runtime, runtime_name, config */
     S_STEP_RESOURCE,         /* ..., product, external_id */
@@ -30,7 +31,7 @@ enum statement {
     S_EFFECT_INTEND,  /* job, owner, fence, deadline_ms, product, operation, method, target, name,
                          marker, sha256, request_id -> verdict, effect_id */
     S_EFFECT_SETTLE,  /* effect, fence, state, external_id, http_status, class, error */
-    S_JOBS_RELEASE,   /* runtime_name */
+    S_JOBS_RELEASE,   /* runtime_name, NULL: all -> the same, whether there are more */
     S_OUTBOX_CLAIM,   /* owner, limit -> id, subscription, type, payload */
     S_OUTBOX_DONE,    /* ids */
     S_OUTBOX_BACK,    /* ids */
