@@ -2,7 +2,8 @@
 
 #include "base/str.h"
 
-static const struct dialect *const dialects[] = {&dialect_workspaces, &dialect_collections};
+static const struct dialect *const dialects[] = {&dialect_workspaces, &dialect_collections,
+                                                 &dialect_ragflow};
 
 const struct dialect *dialect_find(const char *name)
 {

@@ -319,6 +319,32 @@ const char *call_header(const struct call *c, const char *name)
     return MHD_lookup_connection_value(c->connection, MHD_HEADER_KIND, name);
 }
 
+struct sought {
+    size_t left;
+    const char **name, **value;
+    bool found;
+};
+
+static enum MHD_Result at_place(void *cls, enum MHD_ValueKind kind, const char *key,
+                                const char *value)
+{
+    struct sought *s = cls;
+    (void)kind;
+    if (s->left--)
+        return MHD_YES;
+    *s->name = key;
+    *s->value = value ? value : "";
+    s->found = true;
+    return MHD_NO;
+}
+
+bool call_argument_at(const struct call *c, size_t i, const char **name, const char **value)
+{
+    struct sought s = {.left = i, .name = name, .value = value};
+    MHD_get_connection_values(c->connection, MHD_GET_ARGUMENT_KIND, at_place, &s);
+    return s.found;
+}
+
 static struct call call_of(struct request *r, size_t prefix)
 {
     return (struct call){.method = r->method,

@@ -57,6 +57,8 @@ struct call {
 /* A query argument or a header, NULL for none. */
 const char *call_argument(const struct call *c, const char *name);
 const char *call_header(const struct call *c, const char *name);
+/* The i-th query argument, repeated ones each for itself; false when there are not so many. */
+bool call_argument_at(const struct call *c, size_t i, const char **name, const char **value);
 
 /* What one dialect does; `store` is whatever its new() made. */
 struct dialect {
@@ -80,6 +82,9 @@ struct dialect {
 /* The facade (store.c): every object needs a `name`; a listing is {"objects":[{"seq","marker",
  * "planted","changes","object"}],"created":N,"deleted":N}. */
 extern const struct dialect dialect_workspaces, dialect_collections;
+
+/* RAGFlow itself (ragflow.h). */
+extern const struct dialect dialect_ragflow;
 
 /* NULL for a name that is none. */
 const struct dialect *dialect_find(const char *name);
