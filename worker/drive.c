@@ -96,8 +96,10 @@ static void acquire(struct job *j)
     int64_t hold_ms = 0;
     struct upstream *up = upstreams_get(j->executor->upstreams, j->runtime_name, j->product, &err);
     int r = up ? upstream_acquire(up, j, &hold_ms, &err) : -1;
-    if (r < 0) {
-        executor_hold(j, &err, up ? hold_ms : 60 * 1000);
+    if (r < 0 && !up) {
+        executor_hold_for_runtime(j, &err);
+    } else if (r < 0) {
+        executor_hold(j, &err, hold_ms);
     } else if (r > 0) {
         j->wait = WAIT_SLOT;
     } else {
@@ -190,6 +192,9 @@ static void on_answer(void *ctx, const struct exchange_response *response)
     struct err seen;
     exchange_classify(response, &seen);
     err_redact(&seen, j->target.credential);
+    if (outcome.err.class == ERR_UNKNOWN) {
+        seen = outcome.err; /* "200 OK" and nonsense is no sign of health */
+    }
     int64_t took_ms = clock_mono_ms() - j->request_started_ms;
     int status = response->status;
     /* May hold or dismiss other jobs, never this one: it has its slot. */

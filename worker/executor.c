@@ -267,6 +267,18 @@ void executor_hold(struct job *j, const struct err *err, int64_t hold_ms)
     settle_as(j, &v, err);
 }
 
+void executor_hold_for_runtime(struct job *j, const struct err *err)
+{
+    enum { HOLD_MS = 5 * 60 * 1000, TELL_MS = 60 * 1000 };
+    struct executor *x = j->executor;
+    int64_t now = clock_mono_ms();
+    if (x->runtime_missed_ms == 0 || now - x->runtime_missed_ms >= TELL_MS) {
+        x->runtime_missed_ms = now;
+        JOB_LOG(j, LOG_WARN, "job held; there may be more", LOG_S("error", err->msg));
+    }
+    executor_hold(j, err, HOLD_MS);
+}
+
 /* ---- steps ---- */
 
 /* The next step at which there is something to do; STEP_MAX when the job is then done. */
@@ -391,8 +403,6 @@ static int choose(struct job *j, struct plan *plan, const char **name, const cha
     return 0;
 }
 
-enum { NO_RUNTIME_HOLD_MS = 60 * 1000 };
-
 /* The terms are looked at early: what cannot end well must not begin. */
 static char *checked_config(const struct plan *plan, struct err *err)
 {
@@ -419,8 +429,7 @@ static void freeze_name(struct job *j)
     if (!config) {
         plan_done(&plan);
         if (r > 0) {
-            JOB_LOG(j, LOG_WARN, "job held", LOG_S("error", err.msg));
-            executor_hold(j, &err, NO_RUNTIME_HOLD_MS);
+            executor_hold_for_runtime(j, &err);
         } else {
             executor_settle(j, &err);
         }

@@ -18,6 +18,7 @@ struct executor {
     struct job *jobs;
     size_t n_jobs;
     bool draining;
+    int64_t runtime_missed_ms; /* when one was missed last, and that was said; 0: never */
     struct rng jitter;
 };
 
@@ -42,6 +43,8 @@ void executor_write_step(struct job *j, enum statement statement, const struct p
 /* What a failed attempt means is the machine's to say; the job ends or waits. */
 void executor_settle(struct job *j, const struct err *err);
 void executor_hold(struct job *j, const struct err *err, int64_t hold_ms);
+/* The configuration lacks its runtime; a reload releases it. */
+void executor_hold_for_runtime(struct job *j, const struct err *err);
 /* Frees the job and everything it waits for. */
 void executor_drop(struct job *j);
 /* The same for one that the database counts as ours: it must be given back. */

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/rng.h"
 #include "base/str.h"
 #include "job.h"
 #include "langflow/langflow.h"
@@ -15,7 +16,10 @@ enum {
     OPEN_FIRST_MS = 1000,
     OPEN_MAX_MS = 15 * 1000,
     REFUSED_MS = 30 * 1000, /* a refused credential is worth a rare look only */
-    HELD_MS = 120 * 1000,   /* those that do not try: recovery wakes them, this is for lost wakes */
+    /* Those that do not try: recovery wakes them, this is for lost wakes. As long as it has been
+     * down already, so that an outage costs each of them few statements however long it lasts. */
+    HELD_MIN_MS = 2 * 60 * 1000,
+    HELD_MAX_MS = 15 * 60 * 1000,
 };
 
 enum breaker { BREAKER_CLOSED, BREAKER_OPEN, BREAKER_TRYING };
@@ -33,6 +37,7 @@ struct upstream {
     int64_t try_at_ms;     /* when it may be tried */
     bool has_prober;       /* a held job is to come back at try_at_ms */
     int64_t down_since_us; /* wall clock */
+    int64_t down_ms;       /* the same, monotonic */
     char reason[ERR_MSG_MAX];
 };
 
@@ -42,6 +47,7 @@ struct upstreams {
     struct metrics *metrics;
     const struct config *config;
     struct upstream *list;
+    struct rng jitter;
     struct loop_timer grant; /* slots are handed on from the loop, never from within a release */
 };
 
@@ -58,6 +64,9 @@ struct upstreams *upstreams_new(struct loop *loop, const struct upstreams_events
     u->loop = loop;
     u->events = *events;
     u->metrics = metrics;
+    uint64_t seed = 0;
+    rng_bytes(&seed, sizeof(seed));
+    rng_seed(&u->jitter, seed);
     u->grant.fn = grant_all;
     u->grant.ctx = u;
     return u;
@@ -81,6 +90,11 @@ void upstreams_free(struct upstreams *u)
 void upstreams_configure(struct upstreams *u, const struct config *config)
 {
     u->config = config;
+    /* What was wrong may be what was mended: the next job that comes tries. */
+    for (struct upstream *up = u->list; up; up = up->next) {
+        up->try_at_ms = clock_mono_ms();
+        up->open_ms = OPEN_FIRST_MS;
+    }
 }
 
 static const struct config_product *product_of(const struct config_runtime *r, enum product p)
@@ -200,13 +214,22 @@ static void grant_soon(struct upstreams *u)
     }
 }
 
+/* Between half of it and the whole, so that they do not come back all at once. */
+static int64_t held_ms(const struct upstream *up)
+{
+    int64_t down_ms = clock_mono_ms() - up->down_ms;
+    int64_t ms = down_ms < HELD_MIN_MS ? HELD_MIN_MS : down_ms;
+    ms = ms < HELD_MAX_MS ? ms : HELD_MAX_MS;
+    return ms / 2 + (int64_t)rng_below(&up->all->jitter, (uint64_t)ms / 2 + 1);
+}
+
 /* The first to be turned away after an opening is the one that tries next. */
 static int refuse(struct upstream *up, int64_t *hold_ms, struct err *err)
 {
     char since[CLOCK_TEXT_MAX];
     int64_t left = up->try_at_ms - clock_mono_ms();
     clock_format(since, up->down_since_us);
-    *hold_ms = HELD_MS;
+    *hold_ms = held_ms(up);
     if (!up->has_prober) {
         up->has_prober = true;
         *hold_ms = left > 0 ? left : 0;
@@ -291,6 +314,7 @@ static void open_breaker(struct upstream *up, const struct err *err)
     str_copy(up->reason, sizeof(up->reason), err->msg);
     if (was_well) {
         up->down_since_us = clock_wall_us();
+        up->down_ms = clock_mono_ms();
         tell(up, LOG_ERROR, refused ? "upstream refuses the credential" : "upstream down");
         metrics_set(up->all->metrics, M_UPSTREAM_UP,
                     METRIC_LABELS(up->runtime, product_name(up->product)), 0);
@@ -328,15 +352,13 @@ void upstream_report(struct upstream *up, const struct err *err, int64_t duratio
     metrics_observe(up->all->metrics, M_UPSTREAM_SECONDS, METRIC_LABELS(up->runtime, product),
                     (double)duration_ms / 1000.0);
     switch (err->class) {
+    case ERR_UNAUTHORIZED: /* a 403 may be about one object: only a row of them is about us */
     case ERR_UNAVAILABLE:
     case ERR_UNKNOWN:
         up->failures++;
-        if (up->failures >= FAILURES_TO_OPEN || up->breaker != BREAKER_CLOSED) {
+        if (up->failures >= FAILURES_TO_OPEN || up->breaker != BREAKER_CLOSED || status == 401) {
             open_breaker(up, err);
         }
-        return;
-    case ERR_UNAUTHORIZED:
-        open_breaker(up, err);
         return;
     case ERR_THROTTLED: /* alive, and asks for patience */
     case ERR_NONE:

@@ -33,7 +33,8 @@ struct upstreams_events {
 struct upstreams *upstreams_new(struct loop *loop, const struct upstreams_events *events,
                                 struct metrics *metrics, struct err *err);
 void upstreams_free(struct upstreams *u);
-/* The configuration was read anew: addresses and credentials are taken from it at the next use. */
+/* The configuration was read anew: addresses and credentials are taken from it at the next use, and
+ * what is down may be tried at once. */
 void upstreams_configure(struct upstreams *u, const struct config *config);
 
 /* NULL and *err (ERR_UNAVAILABLE) when the configuration has no such runtime, or no driver for its
