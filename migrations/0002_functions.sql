@@ -272,9 +272,10 @@ BEGIN
             END LOOP;
         END IF;
     END IF;
-    -- One at a time: a worker's plans may date from when the tables were empty, and a join of many would read all then.
-    FOREACH v_id IN ARRAY ids LOOP
-        RETURN QUERY
+    -- Row by row (OFFSET 0 keeps it so): a worker's plans may date from when the tables were empty, and a join of many
+    -- rows made then would read whole tables today.
+    RETURN QUERY
+    SELECT y.* FROM unnest(ids) WITH ORDINALITY AS x(id, n) CROSS JOIN LATERAL (
         SELECT j.id, j.fence, j.subscription_uuid, j.kind, j.step, j.attempts,
                (extract(epoch FROM j.deadline_at - now()) * 1000)::bigint,
                (extract(epoch FROM now() - j.created_at) * 1000)::bigint,
@@ -287,8 +288,8 @@ BEGIN
                        AND e.product = 'ragflow' AND e.state IN ('intended', 'unknown'))
         FROM provisioning_job j JOIN subscription s ON s.uuid = j.subscription_uuid
         LEFT JOIN agent_config c ON c.subscription_uuid = j.subscription_uuid
-        WHERE j.id = v_id;
-    END LOOP;
+        WHERE j.id = x.id OFFSET 0) AS y
+    ORDER BY x.n;
 END $$;
 
 -- Jobs that the worker had to drop while its lease goes on: they wait for whoever claims them next. Never waits for a

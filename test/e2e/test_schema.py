@@ -776,6 +776,26 @@ class Leases(Base):
         writer.conn.commit()
         self.assertEqual([j["job_id"] for j in self.db.claim(other)], [held[0]])
 
+    def test_back(self):
+        """Jobs given back one by one: only with owner and fence, and never waiting for a lock."""
+        owner, other = self.db.register(), self.db.register()
+        (_, (a, _, fence)), (_, (b, *_)), (_, (c, *_)) = (self.db.running(owner) for _ in range(3))
+        _, (theirs, *_) = self.db.running(other)
+
+        def back(jobs, fences):
+            return [r["id"] for r in self.db.rows("SELECT jobs_back(%s, %s::bigint[], %s::bigint[]) AS id", owner, jobs, fences)]
+
+        before = self.snapshot()
+        self.assertEqual(back([a, theirs, 999999], [fence + 1, fence, fence]), [])
+        self.assertEqual(self.snapshot(), before)
+        locked = self.session(autocommit=False)
+        locked.rows("SELECT FROM provisioning_job WHERE id = %s FOR UPDATE", b)
+        self.assertEqual(back([a, b], [fence, fence]), [b])
+        locked.conn.rollback()
+        self.assertEqual([self.db.job(x)["state"] for x in (a, b, c, theirs)], ["queued"] + ["running"] * 3)
+        self.assertEqual(back([b], [fence]), [])
+        self.check_lost((a, owner, fence))
+
     def test_old_workers_are_forgotten(self):
         busy, idle = self.db.register(), self.db.register()
         self.db.running(busy)
@@ -893,6 +913,7 @@ class Claims(Base):
         session.terminate(owner, session.provision(owner))
         session.rows("SELECT * FROM job_replay(%s, NULL, 1000, 'cli', false)", new_uuid())
         session.call("jobs_release", "eu")
+        session.rows("SELECT jobs_back(%s, '{1,2}', '{1,1}')", owner)
         session.call("retention_purge", new_uuid(), LATER, 1000)
         session.rows("SELECT * FROM authenticate_api_key('x', NULL)")
         self.drain_outbox(session, owner)
@@ -1069,11 +1090,13 @@ class Effects(Base):
         self.assertEqual(self.db.claim(self.owner), [])
         locked = self.session(autocommit=False)
         locked.rows("SELECT FROM provisioning_job WHERE id = %s FOR UPDATE", held[1])
-        self.assertEqual(self.db.call("jobs_release", "eu"), 1)
+        self.assertFalse(self.db.call("jobs_release", "eu"))
         locked.conn.rollback()
-        self.assertEqual(self.db.call("jobs_release", "eu"), 1)
-        self.assertEqual(self.db.call("jobs_release", "eu"), 0)
+        self.assertEqual([self.db.job(h)["state"] for h in held], ["queued", "held", "held"])
+        self.assertFalse(self.db.call("jobs_release", "eu"))
         self.assertEqual([j["job_id"] for j in self.db.claim(self.owner)], held[:2])
+        self.assertFalse(self.db.call("jobs_release", None))
+        self.assertEqual([j["job_id"] for j in self.db.claim(self.owner)], held[2:])
 
     def purge(self, s, before="2100-01-01T00:00:00Z"):
         return self.db.call("retention_purge", s, before, DAY_MS)
