@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import resource
 import socket
 import threading
 import time
@@ -294,6 +295,9 @@ class Faults(Base):
 
     def test_thousands_wait_at_once(self):
         n = 5000
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (n + 200, limits[1]))  # a login has 1024
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
         self.langflow.fault("delay", method="GET", path_prefix="/api/", every=True, ms=2500)
         head = (f"GET /api/v1/workspaces/none HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
                 "Connection: close\r\n\r\n").encode()
