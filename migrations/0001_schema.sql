@@ -290,7 +290,8 @@ CREATE TABLE dead_letter (
     received_at     timestamptz NOT NULL DEFAULT now(),
     published_at    timestamptz,
     resolved_at     timestamptz,
-    CONSTRAINT dead_letter_once UNIQUE (kafka_topic, kafka_partition, kafka_offset),
+    -- The time too: a topic that was made anew counts its offsets from 0 again.
+    CONSTRAINT dead_letter_once UNIQUE NULLS NOT DISTINCT (kafka_topic, kafka_partition, kafka_offset, message_time),
     CONSTRAINT dead_letter_resolved CHECK ((state = 'new') = (resolved_at IS NULL))
 );
 CREATE INDEX dead_letter_by_age ON dead_letter (received_at);

@@ -91,12 +91,14 @@ DECLARE
     v_wanted wanted_state := CASE p_type WHEN 'subscription.created' THEN 'present' ELSE 'absent' END;
     v_known boolean;
     v_verdict text := 'applied';
+    -- A producer's clock may be ahead, but no event may outrank the orders of days to come.
+    v_time timestamptz := least(p_time, now() + interval '5 minutes');
     v_seq bigint;
 BEGIN
     -- A row to lock comes first, so that two events of a new subscription meet here and nowhere later.
     INSERT INTO subscription (uuid, wanted, wanted_at, event_seq, order_uuid, organization_uuid, organization_slug, spec,
                               traceparent)
-    VALUES (p_subscription, v_wanted, p_time, 0, p_order, p_organization, p_data #>> '{organization,slug}',
+    VALUES (p_subscription, v_wanted, v_time, 0, p_order, p_organization, p_data #>> '{organization,slug}',
             CASE WHEN v_wanted = 'present' THEN p_data END, p_traceparent)
     ON CONFLICT (uuid) DO NOTHING;
     v_known := NOT FOUND;
@@ -104,7 +106,7 @@ BEGIN
     -- A termination need not name its organization, which shall see it all the same.
     p_organization := coalesce(p_organization, s.organization_uuid);
     IF v_known THEN
-        IF p_time < s.wanted_at THEN
+        IF v_time < s.wanted_at THEN
             v_verdict := 'stale';
         ELSIF v_wanted = s.wanted AND p_order = s.order_uuid AND (v_wanted <> 'present' OR p_data = s.spec)
               AND EXISTS (SELECT FROM provisioning_job WHERE subscription_uuid = p_subscription
@@ -133,7 +135,7 @@ BEGIN
     UPDATE subscription SET
         wanted = v_wanted,
         generation = generation + v_known::integer,
-        wanted_at = p_time,
+        wanted_at = v_time,
         event_seq = v_seq,
         order_uuid = p_order,
         organization_uuid = p_organization,
@@ -697,7 +699,8 @@ BEGIN
     VALUES (p_topic, p_partition, p_offset, p_time, p_key, p_value, p_value_bytes, p_headers, p_pointer, p_reason, p_replays)
     ON CONFLICT ON CONSTRAINT dead_letter_once DO NOTHING;
     RETURN QUERY SELECT d.id, d.published_at IS NOT NULL FROM dead_letter d
-    WHERE d.kafka_topic = p_topic AND d.kafka_partition = p_partition AND d.kafka_offset = p_offset;
+    WHERE d.kafka_topic = p_topic AND d.kafka_partition = p_partition AND d.kafka_offset = p_offset
+      AND d.message_time IS NOT DISTINCT FROM p_time;
 END $$;
 
 CREATE FUNCTION dead_letter_published(p_id bigint) RETURNS void LANGUAGE sql AS $$

@@ -492,6 +492,21 @@ class Inbox(Base):
         self.assertEqual([r["verdict"] for r in self.db.rows("SELECT verdict FROM subscription_event ORDER BY seq")],
                          ["applied", "stale", "applied", "applied", "applied"])
 
+    def test_the_far_future_does_not_rule(self):
+        """A producer whose clock is a year ahead: its event counts, and so do those that follow."""
+        s = new_uuid()
+        ahead = self.db.value("SELECT now() + interval '1 year'")
+        self.assertEqual(self.db.take(s, "created", ahead), "applied")
+        self.assertEqual(self.db.value("SELECT event_time FROM subscription_event"), ahead, "kept as it was said")
+        self.assertLess(self.db.value("SELECT wanted_at - now() FROM subscription").total_seconds(), 301)
+        soon = self.db.value("SELECT now() + interval '6 minutes'")
+        self.assertEqual(self.db.take(s, "terminated", soon), "applied")
+        # A clock that is a little ahead keeps its order.
+        t = new_uuid()
+        minute = "SELECT now() + interval '%s minutes'"
+        self.assertEqual(self.db.take(t, "terminated", self.db.value(minute, 3)), "applied")
+        self.assertEqual(self.db.take(t, "created", self.db.value(minute, 2)), "stale")
+
     def test_termination_is_the_organizations(self):
         s, organization = new_uuid(), new_uuid()
         self.db.take(s, organization=organization)
@@ -1195,8 +1210,8 @@ class Outbox(Base):
             self.assertEqual(ids, sorted(ids))
 
     def test_dead_letters(self):
-        def add(offset=7, reason="bad"):
-            row = self.db.one("SELECT * FROM dead_letter_add('t', 0, %s, now(), NULL, %s, 3, '[]', '/id', %s, 0)", offset,
+        def add(offset=7, reason="bad", at=NOON):
+            row = self.db.one("SELECT * FROM dead_letter_add('t', 0, %s, %s, NULL, %s, 3, '[]', '/id', %s, 0)", offset, at,
                               b"\xff\x00x", reason)
             return row["id"], row["published"]
 
@@ -1209,10 +1224,13 @@ class Outbox(Base):
         self.assertEqual(self.db.value("SELECT published_at FROM dead_letter"), at)
         self.assertEqual(add(), (id, True))
         self.assertNotEqual(add(8)[0], id)
+        # A topic made anew has the same offsets, at other times; a message without a time has one row too.
+        self.assertNotEqual(add(at=LATER)[0], id)
+        self.assertEqual(add(at=None)[0], add(at=None)[0])
         self.refused(pg.CheckViolation, "UPDATE dead_letter SET state = 'discarded'")
         self.refused(pg.CheckViolation, "UPDATE dead_letter SET reason = ''")
         first, second = self.session(autocommit=False), self.session()
-        sql = "SELECT id FROM dead_letter_add('t', 1, 1, now(), NULL, NULL, 0, '[]', '', 'x', 0)"
+        sql = "SELECT id FROM dead_letter_add('t', 1, 1, NULL, NULL, NULL, 0, '[]', '', 'x', 0)"
         one = first.value(sql)
         waiting = self.in_background(second.value, sql)
         self.blocked(second)
