@@ -278,9 +278,12 @@ struct dataset *dataset_plant(struct ragflow *r, struct tenant *owner, const cJS
         if (!str_eq(v->string, "tenant") && !str_eq(v->string, "documents"))
             ragflow_set(json, v->string, cJSON_Duplicate(v, true));
     }
-    struct dataset *d = json_str(json, "id") && !dataset_find(r, json_str(json, "id"))
-                            ? insert(r, owner, json)
-                            : NULL;
+    const char *id = json_str(json, "id");
+    if (!id || !json_str(json, "name") || dataset_find(r, id)) {
+        cJSON_Delete(json);
+        return NULL;
+    }
+    struct dataset *d = insert(r, owner, json);
     if (d)
         d->planted = true;
     return d;

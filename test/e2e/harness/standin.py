@@ -20,7 +20,7 @@ def _once_each(pairs):
 class Standin:
     _count = 0
 
-    def __init__(self, dialect, token):
+    def __init__(self, dialect, token, profile=None):
         Standin._count += 1
         self.dialect = dialect
         self.token = token
@@ -29,7 +29,7 @@ class Standin:
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
                 [*WITH_US, environment("STANDIN"), "--dialect", dialect, "--listen", "127.0.0.1:0", "--token", token,
-                 "--port-file", port_file],
+                 *(["--profile", profile] if profile else []), "--port-file", port_file],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         at_end(self.close)
         eventually(lambda: os.path.exists(port_file) or self.process.poll() is not None, 20, "the stand-in listens",
