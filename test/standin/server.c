@@ -83,9 +83,16 @@ static void wake(struct request *r)
     loop_wake(e->loop);
 }
 
+static void act_once(struct request *r);
+
+/* Acts here and not when it is resumed: libmicrohttpd may never resume one whose client has gone.
+ */
 static void on_woken(void *ctx)
 {
-    wake(ctx);
+    struct request *r = ctx;
+    if (r->phase == PHASE_ACT)
+        act_once(r);
+    wake(r);
 }
 
 /* ms < 0: until released. */
@@ -364,6 +371,12 @@ static void act(struct request *r)
         r->e->dialect->handle(r->e->store, &c, &r->reply);
 }
 
+static void act_once(struct request *r)
+{
+    if (!r->acted && (!r->fault || r->fault->act))
+        act(r);
+}
+
 static enum MHD_Result without_faults(struct request *r)
 {
     static const char prefix[] = "/admin";
@@ -407,9 +420,8 @@ static enum MHD_Result advance(struct request *r)
             return result;
     }
     if (r->phase == PHASE_ACT) {
+        act_once(r);
         r->phase = PHASE_ANSWER;
-        if (!r->fault || r->fault->act)
-            act(r);
         if (r->fault && r->fault->after_ms)
             return nap(r, r->fault->after_ms);
     }
