@@ -24,7 +24,7 @@ static void end_op(struct job *j)
         j->op = NULL;
     }
     plan_done(&j->plan);
-    exchange_request_done(&j->request);
+    job_request_done(j);
 }
 
 void drive_end(struct job *j)
@@ -231,12 +231,13 @@ static void send(struct job *j)
     snprintf(line_trace, sizeof(line_trace), "traceparent: %s", trace);
     const char *const headers[] = {line_id, line_trace, NULL};
     j->request_started_ms = clock_mono_ms();
-    j->method = j->request.method;
-    j->call = http_send(x->http, &j->request, headers, on_answer, j, &err);
+    j->method = j->request->method;
+    j->call = http_send(x->http, j->request, headers, on_answer, j, &err);
     if (!j->call) {
         executor_settle(j, &err);
         return;
     }
+    job_request_done(j);
     j->wait = WAIT_HTTP;
 }
 
@@ -276,14 +277,14 @@ static void intend(struct job *j)
     struct pg_param p[12];
     char sha[65], request_id[64];
 
-    str_sha256_hex(sha, buf_str(&j->request.body), j->request.body.len);
+    str_sha256_hex(sha, buf_str(&j->request->body), j->request->body.len);
     job_request_id(j, request_id, sizeof(request_id));
     executor_fence(j, &f);
     memcpy(p, f.params, sizeof(f.params));
     p[4] = (struct pg_param){product_name(j->product), -1};
     p[5] = (struct pg_param){j->effect, -1};
-    p[6] = (struct pg_param){exchange_method_name(j->request.method), -1};
-    p[7] = (struct pg_param){path_of(j->request.url), -1};
+    p[6] = (struct pg_param){exchange_method_name(j->request->method), -1};
+    p[7] = (struct pg_param){path_of(j->request->url), -1};
     p[8] = (struct pg_param){j->name, -1};
     p[9] = (struct pg_param){j->marker, -1};
     p[10] = (struct pg_param){sha, -1};
@@ -334,6 +335,28 @@ static void done(struct job *j, const char *external_id)
     executor_write_step(j, S_STEP_RESOURCE, extra, ARRAY_LEN(extra));
 }
 
+static void request(struct job *j, struct driver_action *action)
+{
+    job_request_done(j);
+    j->request = malloc(sizeof(*j->request));
+    if (!j->request) {
+        struct err err;
+        exchange_request_done(&action->request);
+        err_nomem(&err);
+        executor_settle(j, &err);
+        return;
+    }
+    *j->request = action->request;
+    j->effect = action->effect;
+    j->effect_id = 0;
+    j->requests++;
+    if (action->effect) {
+        intend(j);
+    } else {
+        send(j);
+    }
+}
+
 static void turn(struct job *j)
 {
     struct driver_action action;
@@ -344,16 +367,7 @@ static void turn(struct job *j)
     j->driver->next(j->op, &action);
     switch (action.turn) {
     case TURN_REQUEST:
-        exchange_request_done(&j->request);
-        j->request = action.request;
-        j->effect = action.effect;
-        j->effect_id = 0;
-        j->requests++;
-        if (action.effect) {
-            intend(j);
-        } else {
-            send(j);
-        }
+        request(j, &action);
         return;
     case TURN_WAIT:
         wait_for(j, action.wait_ms);

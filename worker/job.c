@@ -110,8 +110,16 @@ struct job *job_from_row(const PGresult *res, int row, int64_t now_mono_ms)
         make_traceparent(j->traceparent);
     }
     naming_marker(j->subscription, j->marker);
-    exchange_request_init(&j->request);
     return j;
+}
+
+void job_request_done(struct job *j)
+{
+    if (j->request) {
+        exchange_request_done(j->request);
+        free(j->request);
+        j->request = NULL;
+    }
 }
 
 void job_free(struct job *j)
@@ -123,7 +131,7 @@ void job_free(struct job *j)
         j->driver->free(j->op);
     }
     plan_done(&j->plan);
-    exchange_request_done(&j->request);
+    job_request_done(j);
     free(j->spec);
     free(j->organization_slug);
     free(j->name);

@@ -74,7 +74,7 @@ struct job {
     struct driver_target target;
     struct plan plan;
     char marker[MARKER_MAX];
-    struct exchange_request request; /* built, its intent being committed */
+    struct exchange_request *request; /* built, not sent yet: kilobytes, so never longer */
     struct http_call *call;
     int64_t effect_id; /* 0: the request under way is a mere look */
     const char *effect;
@@ -87,6 +87,8 @@ struct job {
 
 /* From a row of jobs_claim (statements.h). NULL when memory ends. */
 struct job *job_from_row(const PGresult *res, int row, int64_t now_mono_ms);
+/* Drops the request that was built; none: nothing happens. */
+void job_request_done(struct job *j);
 /* Frees what it owns; the caller has ended every wait. */
 void job_free(struct job *j);
 

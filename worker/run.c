@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -297,6 +298,15 @@ static int check(const struct config *c, struct err *err)
     return 0;
 }
 
+/* librdkafka's threads would each open an arena and keep what it ever held; they allocate too
+ * little to wait for one another. Large blocks go back to the system at once, whatever came before.
+ */
+static void one_heap(void)
+{
+    mallopt(M_ARENA_MAX, 1);
+    mallopt(M_MMAP_THRESHOLD, 128 * 1024);
+}
+
 int cmd_run(int argc, char **argv, const struct cli *cli)
 {
     struct run r = {.file = cli->config_file, .signals = -1, .status = CLI_OK};
@@ -304,6 +314,7 @@ int cmd_run(int argc, char **argv, const struct cli *cli)
     (void)argc;
     (void)argv;
 
+    one_heap();
     secret_harden_process();
     rng_init();
     int status = cli_config(cli, &r.config);

@@ -33,9 +33,10 @@
 #include "base/str.h"
 
 enum {
-    POOL_MAX = 64,        /* idle easy handles kept, some 30 KiB each */
-    CONNECTIONS_MAX = 64, /* idle connections kept */
-    BUFFER_BYTES = 16 * 1024,
+    POOL_MAX = 64,            /* idle easy handles kept, some 30 KiB each */
+    CONNECTIONS_MAX = 64,     /* idle connections kept */
+    BUFFER_BYTES = 4 * 1024,  /* of each call under way: answers are short, calls are many */
+    UPLOAD_BYTES = 16 * 1024, /* the least that libcurl takes; only TLS needs it */
     /* Servers on uvicorn close an idle connection after 5 s: reuse no older one, it is about to go.
      */
     IDLE_MAX_S = 4,
@@ -562,7 +563,7 @@ static CURLcode set_transport(struct http_call *c, const struct exchange_request
     bad |= curl_easy_setopt(e, CURLOPT_ACCEPT_ENCODING, "");
     bad |= curl_easy_setopt(e, CURLOPT_USERAGENT, h->user_agent);
     bad |= curl_easy_setopt(e, CURLOPT_BUFFERSIZE, (long)BUFFER_BYTES);
-    bad |= curl_easy_setopt(e, CURLOPT_UPLOAD_BUFFERSIZE, (long)BUFFER_BYTES);
+    bad |= curl_easy_setopt(e, CURLOPT_UPLOAD_BUFFERSIZE, (long)UPLOAD_BYTES);
     bad |= curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);
     bad |= curl_easy_setopt(e, CURLOPT_WRITEDATA, c);
     bad |= curl_easy_setopt(e, CURLOPT_ERRORBUFFER, c->error);
