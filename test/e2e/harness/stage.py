@@ -41,8 +41,8 @@ class Stage:
         self.workers = []
         self._readers = []
 
-    def start_workers(self, n=1):
-        started = [Worker(self.installation, f"worker-{len(self.workers) + i}") for i in range(n)]
+    def start_workers(self, n=1, wrapper=()):
+        started = [Worker(self.installation, f"worker-{len(self.workers) + i}", wrapper) for i in range(n)]
         for worker in started:
             worker.start(ready=False)
         self.workers += started

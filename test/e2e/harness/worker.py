@@ -109,9 +109,10 @@ class Installation:
 class Worker:
     """One replica. It may be killed and started again; its log goes on in the same file."""
 
-    def __init__(self, installation, name="worker"):
+    def __init__(self, installation, name="worker", wrapper=()):
         self.installation = installation
         self.name = name
+        self.wrapper = wrapper  # a command that runs it, e.g. valgrind
         self.port = free_port()
         self.config = installation.config_file(name, f"127.0.0.1:{self.port}")
         self.log_path = os.path.join(installation.dir, f"{name}.log")
@@ -122,7 +123,7 @@ class Worker:
         assert self.process is None or self.process.poll() is not None
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [*WITH_US, environment("PROVISIONER"), "run", "--config", self.config],
+                [*WITH_US, *self.wrapper, environment("PROVISIONER"), "run", "--config", self.config],
                 env={**os.environ, **self.installation.env}, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         if ready:
             self.wait_ready(timeout)
