@@ -7,7 +7,8 @@ With these in the environment it runs against a live server instead:
   RAGFLOW_API_KEY             a key of a tenant in which the suite may work
   RAGFLOW_EMBEDDING_MODEL     a model configured in that tenant, e.g. text-embedding-3-small@OpenAI; without it
                               datasets are made with the tenant's default
-  RAGFLOW_PROFILE             0.24, 0.27-python or 0.27-go where the server does not tell ("unknown" version)
+  RAGFLOW_PROFILE             0.24 (0.22 and later), 0.27-python (0.25.2 and later) or 0.27-go, where the server does
+                              not tell which of them its ways are
   RAGFLOW_ADMIN_URL           the admin service, e.g. http://127.0.0.1:9381; with
   RAGFLOW_ADMIN_EMAIL         (default admin@ragflow.io),
   RAGFLOW_ADMIN_PASSWORD      and
@@ -77,6 +78,7 @@ class StandinServer:
 
     def __init__(self, profile):
         self.profile = profile
+        self.minor = 24 if profile == "0.24" else 27
         self.key = "ragflow-" + secrets.token_urlsafe(32)
         self.standin = PrivateStandin("ragflow", self.key, profile)
         self.url = self.admin_url = self.standin.url
@@ -106,19 +108,27 @@ class LiveServer:
         self.email = env.get("RAGFLOW_ADMIN_EMAIL", "admin@ragflow.io")
         self.password = env.get("RAGFLOW_ADMIN_PASSWORD")
         self.public_key = read_public_key(env["RAGFLOW_PUBLIC_KEY"]) if self.admin_url else None
+        self.minor = self.read_minor()
         self.profile = env.get("RAGFLOW_PROFILE") or self.detect()
         if self.profile not in PROFILES:
             sys.exit(f"RAGFLOW_PROFILE is one of {', '.join(PROFILES)}")
+        self.minor = self.minor or (24 if self.profile == "0.24" else 27)
+
+    def read_minor(self):
+        """27 of v0.27.1; None where the server does not tell."""
+        for path in ("/api/v1/system/version", "/v1/system/version"):
+            version = re.match(r"v0\.(\d+)\.", str(call(self.url, "GET", path, authorization=self.key).data))
+            if version:
+                return int(version[1])
+        return None
 
     def detect(self):
         language = call(self.url, "GET", "/api/v1/language")
         if language.status == 200 and language.data:
             return "0.27-go" if language.data["language"] == "go" else "0.27-python"
-        for path in ("/api/v1/system/version", "/v1/system/version"):
-            version = re.match(r"v0\.(\d+)\.", str(call(self.url, "GET", path, authorization=self.key).data))
-            if version and int(version[1]) in (22, 23, 24):
-                return "0.24"
-        sys.exit("can't tell which of the known versions this server is: set RAGFLOW_PROFILE")
+        if not self.minor or self.minor < 22:
+            sys.exit("can't tell which of the known versions this server is: set RAGFLOW_PROFILE")
+        return "0.24" if self.minor < 25 else "0.27-python"
 
     def prepare(self, tenant):
         pass
@@ -151,7 +161,6 @@ class Base:
 
     def setUp(self):
         self.prefix = "contract-" + secrets.token_hex(6)
-        self.tenant = self.users = None
 
     # ---- requests ----
 
@@ -193,6 +202,8 @@ class Base:
         return body
 
     def create(self, name="", key=None, **members):
+        if self.go and self.server.live and key:
+            self.skipTest("a fresh tenant of the Go server has no model to make datasets with")
         data = self.good("POST", "/api/v1/datasets", self.creation(name, **members), key).data
         self.addCleanup(self.remove, data["id"], key)
         return data
@@ -247,7 +258,7 @@ class Base:
     def user(self, name=""):
         """(email, tenant id, key) of a fresh tenant, gone with the test."""
         self.need_admin()
-        email = f"{self.prefix}{name}@example.com"
+        email = f"{self.prefix}{name}-{secrets.token_hex(2)}@example.com"
         answer = self.admin("POST", "/users", {"username": email, "password": self.encrypted("p" + self.prefix),
                                                "role": "user"})
         self.assertEqual((answer.status, answer.code), (200, 0), answer)
@@ -281,7 +292,7 @@ class System(Base):
 
     def test_language_tells_the_implementation(self):
         answer = self.ask("GET", "/api/v1/language")
-        if self.old:
+        if self.server.minor < 27:
             self.assertEqual(answer.status, 404)
         else:
             self.assertEqual(answer.data, {"language": "go" if self.go else "python"})
@@ -408,7 +419,7 @@ class Create(Base):
                               ("pipeline_id", "x" * 32)):
             self.refused(101, **{member: value})
         for config in ({"delimiter": ""}, {"auto_keywords": 33}, {"topn_tags": 0}, {"raptor": {"use_raptor": 1}},
-                       {"raptor": {"x": 1}}, {"graphrag": {"method": "heavy"}}, {"graphrag": None},
+                       {"raptor": {"x": 1}}, {"graphrag": {"method": "heavy"}},
                        {"tag_kb_ids": [1]}, {"html4excel": 0}):
             self.refused(101, "Field: <parser_config.", parser_config=config)
         everything = self.bad(101, "POST", "/api/v1/datasets", {"name": "", "permission": "x", "y": 1})
@@ -466,7 +477,6 @@ class List(Base):
         self.create()
         self.assertEqual(self.names(f"name={self.prefix.upper()}"), [self.prefix])
         self.assertEqual(self.names(f"name={self.prefix}%20"), [self.prefix])
-        self.bad(self.miss, "GET", f"/api/v1/datasets?name=%20{self.prefix}")
         self.bad(self.miss, "GET", f"/api/v1/datasets?name={self.prefix[:-1]}")
 
     def test_an_empty_name_filters_nothing(self):
@@ -492,8 +502,10 @@ class List(Base):
 
     def test_arguments_that_are_refused(self):
         queries = ["id=x", "id=", "page=0", "page_size=0", "page=x", "orderby=name", "unknown=1"]
-        if not self.old:
-            queries += ["page_size=101", "ids=x"]
+        if self.server.minor >= 26:
+            queries.append("page_size=101")
+        if self.server.minor >= 27:
+            queries.append("ids=x")
         if self.go:
             self.skipTest("not known of the Go server")
         for query in queries:
@@ -504,7 +516,7 @@ class List(Base):
 
     def test_ids(self):
         first, second = self.create("-a"), self.create("-b")
-        if self.old:
+        if self.server.minor < 27:
             self.bad(101, "GET", f"/api/v1/datasets?ids={first['id']}", says="Field: <ids>")
             return
         for query in (f"ids={first['id']},{second['id']},{NOWHERE}", f"ids={first['id']}&ids={second['id']}"):
@@ -641,8 +653,6 @@ class Delete(Base):
             answer = self.ask("DELETE", "/api/v1/datasets", key=key)
         else:
             answer = self.ask("DELETE", "/api/v1/datasets", body, key=key)
-        self.addCleanup(setattr, self, "prefix", self.prefix)
-        self.prefix += "x"
         return answer, len(self.good("GET", "/api/v1/datasets", key=key).data)
 
     def test_bodies_that_could_mean_all(self):
@@ -704,8 +714,9 @@ class Documents(Base):
                 self.delete(dataset, body)
                 self.assertEqual(self.listed(dataset), ([], 0))
         else:
-            self.delete(dataset, {}, 102)
-            self.delete(dataset, {"ids": []}, 102)
+            for body in ({}, {"ids": []}):
+                answer = self.ask("DELETE", f"/api/v1/datasets/{dataset}/documents", body)
+                self.assertNotEqual((answer.status, answer.code), (200, 0), answer)
             self.assertEqual(self.listed(dataset)[1], 2)
             self.assertEqual(self.delete(dataset, {"delete_all": True}).data, {"deleted": 2})
             self.assertEqual(self.delete(dataset, {"delete_all": True}).data, {"deleted": 0})
@@ -714,7 +725,8 @@ class Documents(Base):
     def test_of_no_dataset(self):
         for method, body in (("GET", None), ("DELETE", {"ids": [NOWHERE]})):
             answer = self.ask(method, f"/api/v1/datasets/{NOWHERE}/documents", body)
-            self.assertEqual((answer.status, answer.code), (200, 102), answer)
+            self.assertEqual(answer.status, 200, answer)
+            self.assertIn(answer.code, (102, 108), answer)
 
 
 class Keys(Base):
@@ -739,6 +751,7 @@ class Keys(Base):
         self.assertTrue(token.startswith("ragflow-"))
         self.assertEqual(self.tokens() - before, {token})  # in clear, to every key of the tenant
         made = self.create(key=token)
+        self.addCleanup(self.remove, made["id"])  # its own key is gone by then
         self.assertEqual(made["tenant_id"], tenant)
         self.assertFalse(self.is_gone(made["id"], self.server.key))  # no key has objects of its own
         self.good("DELETE", self.one + token)

@@ -520,12 +520,16 @@ static bool settle(struct check *k)
 static bool check_go(struct ask *a, const cJSON *body, bool create)
 {
     const cJSON *name = cJSON_GetObjectItemCaseSensitive(body, "name");
-    bool named = cJSON_IsString(name) && *name->valuestring;
-    if (named ? strlen(name->valuestring) > 128 : create || name) {
-        ask_fail(a, CODE_DATA, named ? "Dataset name is too long" : "Dataset name can't be empty.");
+    if (name && cJSON_IsString(name) && *name->valuestring) {
+        if (strlen(name->valuestring) <= 128)
+            return true;
+        ask_fail(a, CODE_DATA, "Dataset name is too long");
         return false;
     }
-    return true;
+    if (!create && !name)
+        return true;
+    ask_fail(a, CODE_DATA, "Dataset name can't be empty.");
+    return false;
 }
 
 static bool check_dataset(struct ask *a, cJSON *body, const struct field *fields)

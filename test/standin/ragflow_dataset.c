@@ -294,7 +294,7 @@ struct dataset *dataset_plant(struct ragflow *r, struct tenant *owner, const cJS
 /* "stem(7)" is "stem" and 7; 0 where there is no such end. */
 static long counter_of(const char *stem, size_t *main_len)
 {
-    size_t n = strlen(stem), at = n;
+    size_t n = strlen(stem), at;
     *main_len = n;
     if (n < 3 || stem[n - 1] != ')')
         return 0;
@@ -357,14 +357,17 @@ static char *free_name(struct ask *a, const char *wanted)
 static void take_ext(cJSON *body)
 {
     cJSON *ext = cJSON_DetachItemFromObjectCaseSensitive(body, "ext"), *v;
-    cJSON_ArrayForEach(v, ext) ragflow_set(body, v->string, cJSON_Duplicate(v, true));
+    cJSON_ArrayForEach(v, ext)
+    {
+        ragflow_set(body, v->string, cJSON_Duplicate(v, true));
+    }
     cJSON_Delete(ext);
 }
 
 static void take_config(cJSON *json, const cJSON *sent)
 {
     cJSON *config = NULL;
-    if (cJSON_IsObject(sent) && sent->child) {
+    if (sent && cJSON_IsObject(sent) && sent->child) {
         config = config_default();
         merge(config, sent);
     } else {
@@ -514,7 +517,7 @@ static size_t collect(const struct ask *a, const struct list_request *rq, struct
 
 static void list(struct ask *a, const struct list_request *rq)
 {
-    size_t room = (size_t)(a->r->created - a->r->deleted) + 1;
+    size_t room = *rq->id ? 1 : (size_t)(a->r->created - a->r->deleted) + 1;
     struct dataset **found = calloc(room, sizeof(struct dataset *));
     size_t n = found ? collect(a, rq, found) : 0;
     if (!n && (*rq->id || rq->name)) {
@@ -526,7 +529,7 @@ static void list(struct ask *a, const struct list_request *rq)
         qsort(found, n, sizeof(struct dataset *), rq->by_update ? by_change : by_creation);
     cJSON *data = cJSON_CreateArray();
     int64_t first = rq->page > (int64_t)n ? (int64_t)n : (rq->page - 1) * rq->page_size;
-    for (int64_t i = first; i < (int64_t)n && i - first < rq->page_size; i++)
+    for (int64_t i = first; found && i < (int64_t)n && i - first < rq->page_size; i++)
         cJSON_AddItemToArray(data, list_row(a, found[rq->descending ? (int64_t)n - 1 - i : i]));
     free(found);
     cJSON *answer = cJSON_CreateObject();

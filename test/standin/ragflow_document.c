@@ -183,7 +183,7 @@ void documents_delete(struct ask *a)
         return;
     const cJSON *ids = body ? cJSON_GetObjectItemCaseSensitive(body, "ids") : NULL;
     bool all = old ? !ids || !ids->child : json_bool(body, "delete_all", false);
-    bool some = cJSON_IsArray(ids) && ids->child;
+    bool some = ids && cJSON_IsArray(ids) && ids->child;
     if (!old && all == some)
         ask_fail(a, CODE_DATA,
                  some ? "should not provide both doc ids and delete_all(true), dataset: %s. "

@@ -168,7 +168,10 @@ void keys_delete(struct ask *a)
 {
     const cJSON *one;
     bool elsewhere = false;
-    cJSON_ArrayForEach(one, a->tenant->joined) elsewhere |= str_eq(json_str(one, "role"), "normal");
+    cJSON_ArrayForEach(one, a->tenant->joined)
+    {
+        elsewhere = elsewhere || str_eq(json_str(one, "role"), "normal");
+    }
     if (!elsewhere)
         tenant_unmint(a->tenant, a->part[0]);
     ask_success(a, cJSON_CreateTrue());
@@ -267,16 +270,30 @@ static bool instance_has(const cJSON *instance, const char *name, size_t n)
     return false;
 }
 
+/* The tenant's next model after `row`, the first for NULL; NULL after the last. */
+static const cJSON *next_model(const struct tenant *t, const cJSON *row)
+{
+    bool seen = !row;
+    for (const cJSON *p = t->providers->child; p; p = p->next) {
+        for (const cJSON *i = p->child; i; i = i->next) {
+            const cJSON *one;
+            cJSON_ArrayForEach(one, json_get(i, "models"))
+            {
+                if (seen)
+                    return one;
+                seen = one == row;
+            }
+        }
+    }
+    return NULL;
+}
+
 static bool tenant_has_id(const struct tenant *t, const char *id)
 {
-    const cJSON *provider, *instance, *row;
-    cJSON_ArrayForEach(provider, t->providers) cJSON_ArrayForEach(instance, provider)
-        cJSON_ArrayForEach(row, json_get(instance, "models"))
-    {
-        if (str_eq(json_str(row, "model_id"), id))
-            return true;
-    }
-    return false;
+    const cJSON *row = next_model(t, NULL);
+    while (row && !str_eq(json_str(row, "model_id"), id))
+        row = next_model(t, row);
+    return row != NULL;
 }
 
 /* By id a joined tenant's model will do; by name only one's own. */
@@ -353,11 +370,13 @@ static void add_instance(struct ask *a, const cJSON *body)
     ragflow_set_text(instance, "api_key", json_str(body, "api_key"));
     ragflow_set_text(instance, "base_url", json_str(body, "base_url"));
     cJSON_ArrayForEach(model, json_get(body, "model_info"))
-        cJSON_ArrayForEach(type, json_get(model, "model_type"))
     {
-        if (json_str(model, "model_name") && cJSON_IsString(type))
-            tenant_add_model(a->tenant, provider, name, json_str(model, "model_name"),
-                             type->valuestring);
+        cJSON_ArrayForEach(type, json_get(model, "model_type"))
+        {
+            if (json_str(model, "model_name") && cJSON_IsString(type))
+                tenant_add_model(a->tenant, provider, name, json_str(model, "model_name"),
+                                 type->valuestring);
+        }
     }
     ask_success(a, cJSON_CreateTrue());
 }
@@ -388,11 +407,8 @@ void provider_get_instance(struct ask *a)
 void models_list(struct ask *a)
 {
     const char *type = call_argument(a->call, "type");
-    const cJSON *provider, *instance, *row;
     cJSON *data = cJSON_CreateArray();
-    cJSON_ArrayForEach(provider, a->tenant->providers) cJSON_ArrayForEach(instance, provider)
-        cJSON_ArrayForEach(row, json_get(instance, "models"))
-    {
+    for (const cJSON *row = next_model(a->tenant, NULL); row; row = next_model(a->tenant, row)) {
         if (!type || str_eq(type, json_str(row, "model_type")))
             cJSON_AddItemToArray(data, cJSON_Duplicate(row, true));
     }

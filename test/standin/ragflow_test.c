@@ -94,7 +94,9 @@ static void list_tenants(struct ragflow *r, struct reply *out)
         cJSON_AddStringToObject(row, "email", t->email);
         cJSON_AddBoolToObject(row, "active", t->active);
         cJSON_ArrayForEach(key, t->keys)
+        {
             cJSON_AddItemToArray(keys, cJSON_CreateString(json_str(key, "token")));
+        }
         cJSON_AddItemToObject(row, "joined", cJSON_Duplicate(t->joined, true));
         cJSON_AddItemToArray(tenants, row);
     }
