@@ -193,6 +193,18 @@ BEGIN
     RETURN n;
 END $$;
 
+-- Changes whose outcome is open: how many; how old the newest is that may still make or change something; whether one
+-- is an update; the id that one deletes, as it stood in the URL.
+CREATE FUNCTION open_effects(p_subscription uuid, p_product text)
+RETURNS TABLE (n bigint, age_ms bigint, updating boolean, deleting text) LANGUAGE sql STABLE AS $$
+    SELECT count(*), coalesce((extract(epoch FROM now() - max(intended_at) FILTER (WHERE method <> 'DELETE')) * 1000)::bigint,
+                              1000000000000),
+           coalesce(bool_or(method IN ('PATCH', 'PUT')), false),
+           max(regexp_replace(target, '^.*/', '')) FILTER (WHERE method = 'DELETE')
+    FROM agent_marketplace.provisioning_effect
+    WHERE subscription_uuid = p_subscription AND product = p_product AND state IN ('intended', 'unknown')
+$$;
+
 -- Up to p_limit jobs for p_owner: first those of dead workers, then what is due, organization after organization
 -- from p_after onward, p_share each a round. p_only restricts to these jobs. Never waits for a lock.
 CREATE FUNCTION jobs_claim(p_owner uuid, p_limit integer, p_after uuid, p_share integer, p_only bigint[])
@@ -200,7 +212,9 @@ RETURNS TABLE (job_id bigint, fence bigint, subscription_uuid uuid, kind job_kin
                deadline_left_ms bigint, waited_ms bigint, takeover boolean, organization_uuid uuid, organization_slug text,
                order_uuid uuid, generation bigint, traceparent text, spec text,
                name text, runtime_name text, workspace_id text, collection_id text, status agent_status, capabilities text,
-               langflow_open boolean, ragflow_open boolean)
+               langflow_open boolean, ragflow_open boolean,
+               langflow_age_ms bigint, langflow_update boolean, langflow_delete text,
+               ragflow_age_ms bigint, ragflow_update boolean, ragflow_delete text)
 LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -284,12 +298,11 @@ BEGIN
                j.id = ANY (dead), j.organization_uuid, j.organization_slug, j.order_uuid, j.generation, j.traceparent,
                s.spec::text, c.name, c.runtime_name, c.runtime_workspace_id, c.knowledge_base_id, c.status,
                array_to_json(c.capabilities)::text,
-               EXISTS (SELECT FROM provisioning_effect e WHERE e.subscription_uuid = j.subscription_uuid
-                       AND e.product = 'langflow' AND e.state IN ('intended', 'unknown')),
-               EXISTS (SELECT FROM provisioning_effect e WHERE e.subscription_uuid = j.subscription_uuid
-                       AND e.product = 'ragflow' AND e.state IN ('intended', 'unknown'))
+               l.n > 0, r.n > 0, l.age_ms, l.updating, l.deleting, r.age_ms, r.updating, r.deleting
         FROM provisioning_job j JOIN subscription s ON s.uuid = j.subscription_uuid
         LEFT JOIN agent_config c ON c.subscription_uuid = j.subscription_uuid
+        CROSS JOIN LATERAL open_effects(j.subscription_uuid, 'langflow') l
+        CROSS JOIN LATERAL open_effects(j.subscription_uuid, 'ragflow') r
         WHERE j.id = x.id OFFSET 0) AS y
     ORDER BY x.n;
 END $$;

@@ -65,8 +65,21 @@ static int fill_settings(struct job *j, struct err *err)
     return 0;
 }
 
+/*
+ * How long to wait before absence is believed. A request that was cut off early (the process ended,
+ * or lost the database) may be performed as late as one that we would still be waiting for.
+ */
+static int64_t settle_ms(const struct job *j, const struct config_product *c)
+{
+    const struct open_effect *open = &j->open[j->product];
+    int64_t settle_ms = j->executor->o.config->worker_probe_settle_ms;
+    int64_t left_ms = c->timeout_ms - open->age_ms - (clock_mono_ms() - j->claimed_ms);
+    return open->any && left_ms > settle_ms ? left_ms : settle_ms;
+}
+
 static int start_op(struct job *j, struct err *err)
 {
+    const struct open_effect *open = &j->open[j->product];
     const struct config_product *c = upstream_config(j->upstream);
     j->driver = upstream_driver(j->upstream);
     if (!c || !j->driver) {
@@ -80,8 +93,10 @@ static int start_op(struct job *j, struct err *err)
         .name = j->name,
         .marker = j->marker,
         .external_id = j->product == PRODUCT_LANGFLOW ? j->workspace_id : j->collection_id,
-        .uncertain = j->open_effect[j->product],
-        .settle_ms = j->executor->o.config->worker_probe_settle_ms,
+        .uncertain = open->any,
+        .updating = open->update,
+        .deleting = open->delete_id,
+        .settle_ms = settle_ms(j, c),
     };
     if (j->goal == GOAL_PRESENT && fill_settings(j, err)) {
         return -1;
@@ -259,7 +274,7 @@ static void on_intended(void *ctx, const PGresult *res, const struct err *err)
     if (str_to_i64(PQgetvalue(res, 0, 1), &id)) {
         j->effect_id = id;
     }
-    j->open_effect[j->product] = true;
+    j->open[j->product].any = true;
     send(j);
 }
 
@@ -329,7 +344,7 @@ static void done(struct job *j, const char *external_id)
     }
     free(*recorded);
     *recorded = copy;
-    j->open_effect[j->product] = false;
+    job_settled(j, j->product);
     const struct pg_param extra[] = {{product_name(j->product), -1},
                                      {j->resource_id[0] ? j->resource_id : NULL, -1}};
     executor_write_step(j, S_STEP_RESOURCE, extra, ARRAY_LEN(extra));

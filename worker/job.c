@@ -35,6 +35,12 @@ enum column {
     C_CAPABILITIES,
     C_LANGFLOW_OPEN,
     C_RAGFLOW_OPEN,
+    C_LANGFLOW_AGE, /* of open changes; their being updates and a deleted id stand behind it */
+    C_LANGFLOW_UPDATE,
+    C_LANGFLOW_DELETE,
+    C_RAGFLOW_AGE,
+    C_RAGFLOW_UPDATE,
+    C_RAGFLOW_DELETE,
 };
 
 static const char *text(const PGresult *res, int row, enum column c)
@@ -70,6 +76,19 @@ static void make_traceparent(char out[TRACEPARENT_MAX + 1])
     snprintf(out, TRACEPARENT_MAX + 1, "00-%.32s-%.16s-01", hex, hex + 32);
 }
 
+static bool take_open(struct job *j, const PGresult *res, int row)
+{
+    struct open_effect *l = &j->open[PRODUCT_LANGFLOW], *r = &j->open[PRODUCT_RAGFLOW];
+    l->any = truth(res, row, C_LANGFLOW_OPEN);
+    l->age_ms = number(res, row, C_LANGFLOW_AGE);
+    l->update = truth(res, row, C_LANGFLOW_UPDATE);
+    r->any = truth(res, row, C_RAGFLOW_OPEN);
+    r->age_ms = number(res, row, C_RAGFLOW_AGE);
+    r->update = truth(res, row, C_RAGFLOW_UPDATE);
+    return take(&l->delete_id, text(res, row, C_LANGFLOW_DELETE)) &&
+           take(&r->delete_id, text(res, row, C_RAGFLOW_DELETE));
+}
+
 static bool take_texts(struct job *j, const PGresult *res, int row)
 {
     return take(&j->spec, text(res, row, C_SPEC)) &&
@@ -83,7 +102,7 @@ static bool take_texts(struct job *j, const PGresult *res, int row)
 struct job *job_from_row(const PGresult *res, int row, int64_t now_mono_ms)
 {
     struct job *j = calloc(1, sizeof(*j));
-    if (!j || !take_texts(j, res, row)) {
+    if (!j || !take_texts(j, res, row) || !take_open(j, res, row)) {
         job_free(j);
         return NULL;
     }
@@ -101,8 +120,6 @@ struct job *job_from_row(const PGresult *res, int row, int64_t now_mono_ms)
     j->age_ms = number(res, row, C_WAITED);
     j->claimed_ms = now_mono_ms;
     j->takeover = truth(res, row, C_TAKEOVER);
-    j->open_effect[PRODUCT_LANGFLOW] = truth(res, row, C_LANGFLOW_OPEN);
-    j->open_effect[PRODUCT_RAGFLOW] = truth(res, row, C_RAGFLOW_OPEN);
     const char *capabilities = text(res, row, C_CAPABILITIES);
     j->rag_recorded = capabilities && strstr(capabilities, "\"rag\"");
     const char *trace = text(res, row, C_TRACEPARENT);
@@ -138,7 +155,15 @@ void job_free(struct job *j)
     free(j->runtime_name);
     free(j->workspace_id);
     free(j->collection_id);
+    job_settled(j, PRODUCT_LANGFLOW);
+    job_settled(j, PRODUCT_RAGFLOW);
     free(j);
+}
+
+void job_settled(struct job *j, enum product product)
+{
+    free(j->open[product].delete_id);
+    j->open[product] = (struct open_effect){0};
 }
 
 struct facts job_facts(const struct job *j, const struct config *config)
@@ -146,7 +171,7 @@ struct facts job_facts(const struct job *j, const struct config *config)
     return (struct facts){
         .named = j->name != NULL,
         .rag = j->rag_recorded,
-        .has_collection = j->collection_id || j->open_effect[PRODUCT_RAGFLOW],
+        .has_collection = j->collection_id || j->open[PRODUCT_RAGFLOW].any,
         .keep_history = config->retention_chat_history_ms > 0,
         .waldur = false,
     };

@@ -52,7 +52,11 @@ struct job {
     /* recorded about the subscription; kept up to date as steps are written */
     char *name, *runtime_name, *workspace_id, *collection_id;
     bool rag_recorded;
-    bool open_effect[PRODUCT_MAX];
+    struct open_effect {
+        bool any, update;
+        int64_t age_ms;  /* of the newest that is no delete, at the claim */
+        char *delete_id; /* as it stood in the URL; NULL: none is a delete */
+    } open[PRODUCT_MAX];
 
     /* execution */
     struct executor *executor;
@@ -91,6 +95,9 @@ struct job *job_from_row(const PGresult *res, int row, int64_t now_mono_ms);
 void job_request_done(struct job *j);
 /* Frees what it owns; the caller has ended every wait. */
 void job_free(struct job *j);
+
+/* No change of this product is open any more. */
+void job_settled(struct job *j, enum product product);
 
 struct facts job_facts(const struct job *j, const struct config *config);
 int64_t job_deadline_left_ms(const struct job *j);

@@ -31,6 +31,11 @@ struct driver_target {
     const char *marker;      /* "waldur-subscription:<uuid>" */
     const char *external_id; /* as recorded; NULL when nothing is */
     bool uncertain;          /* an earlier change's outcome is open: absence must be seen twice */
+    bool updating;           /* one that is an update: what is seen must be seen twice, too */
+    /* One that is a delete, of this id, as it stands in a URL: where that object is still there, it
+     * must go, whatever the goal; else the delete may land on what is believed to be there. NULL.
+     */
+    const char *deleting;
     bool observe;      /* only look, and say whether the goal is met: no request changes anything */
     int64_t settle_ms; /* between those two looks */
     /* workspaces */

@@ -8,12 +8,16 @@
 
 /*
  * Every change leads back to a look, and only a look ends the operation: what an answer claimed is
- * never taken for what is there. A change whose outcome is open makes one empty look insufficient.
+ * never taken for what is there. A change whose outcome is open makes one empty look insufficient;
+ * an open update makes one look at the object insufficient; and an object whose delete is open is
+ * deleted before anything else: what is made then has another id, where a late delete finds
+ * nothing.
  */
 enum phase {
     LOOK_ID,   /* GET path/id */
     LOOK_NAME, /* GET path?name= */
     SETTLE,    /* nothing found, and an outcome is open: look again later */
+    SETTLE_ID, /* it is there, and an update is open: look again later */
     CREATE,
     UPDATE,
     DELETE,
@@ -29,6 +33,7 @@ struct driver_op {
     int rounds;      /* requests so far, bounded */
     int empty_looks; /* that showed none of ours, in a row */
     bool uncertain;
+    bool updating;           /* an earlier update may still land on what is there */
     bool created;            /* the id in hand came from our own create */
     bool doomed;             /* the object in hand goes whatever the goal: surplus, or misnamed */
     bool misnamed;           /* the server made it under another name */
@@ -66,6 +71,7 @@ struct driver_op *facade_start(const struct facade_noun *noun, enum driver_goal 
     op->target = target;
     op->goal = goal;
     op->uncertain = target->uncertain;
+    op->updating = target->updating && !target->observe;
     op->phase = LOOK_NAME;
     const char *id = target->external_id;
     if (id && id[0] != '\0' && strlen(id) <= EXTERNAL_ID_MAX) {
@@ -167,8 +173,8 @@ void facade_next(struct driver_op *op, struct driver_action *out)
     memset(out, 0, sizeof(*out));
     exchange_request_init(&out->request);
     err_clear(&out->err);
-    if (op->phase == SETTLE) {
-        op->phase = LOOK_NAME;
+    if (op->phase == SETTLE || op->phase == SETTLE_ID) {
+        op->phase = op->phase == SETTLE ? LOOK_NAME : LOOK_ID;
         out->turn = TURN_WAIT;
         out->wait_ms = op->target->settle_ms;
         return;
@@ -248,6 +254,20 @@ static void seen_absent(struct driver_op *op)
     }
 }
 
+/* Is the object in hand the one that an earlier delete may still reach? */
+static bool under_deletion(const struct driver_op *op)
+{
+    struct buf id;
+    if (!op->target->deleting || op->target->observe) {
+        return false;
+    }
+    buf_init(&id, 3 * EXTERNAL_ID_MAX + 1);
+    buf_add_url(&id, op->id);
+    bool same = !id.failed && str_eq(buf_str(&id), op->target->deleting);
+    buf_done(&id);
+    return same;
+}
+
 static void seen_ours(struct driver_op *op, const cJSON *object)
 {
     op->empty_looks = 0;
@@ -261,8 +281,13 @@ static void seen_ours(struct driver_op *op, const cJSON *object)
         observed(op, SIGHT_OURS, false);
         return;
     }
-    if (op->goal == DRIVER_ABSENT || op->doomed) {
+    if (op->goal == DRIVER_ABSENT || op->doomed || under_deletion(op)) {
         op->phase = DELETE;
+        return;
+    }
+    if (op->updating) {
+        op->updating = false;
+        op->phase = SETTLE_ID;
         return;
     }
     bool needed = false;
@@ -533,6 +558,7 @@ void facade_feed(struct driver_op *op, const struct exchange_response *response,
         feed_change(op, response, out);
         return;
     case SETTLE:
+    case SETTLE_ID:
     case DONE:
     case FAILED:
         return; /* nothing was asked */

@@ -231,6 +231,8 @@ enum {
     BOTH = 4096,
     UNCERTAIN = 8192,
     FOREIGN_ID = 16384, /* "id-foreign" under another name */
+    UPDATING = 32768,
+    DELETING = 65536, /* "id-ours" */
 };
 
 struct row {
@@ -292,6 +294,8 @@ static void check_row(const struct row *row, bool collections)
     furnish(&s.sim, row->flags);
     s.target.external_id = row->recorded;
     s.target.uncertain = row->flags & UNCERTAIN;
+    s.target.updating = row->flags & UPDATING;
+    s.target.deleting = row->flags & DELETING ? "id-ours" : NULL;
     play(&s, row->goal, row->faults);
     if (!str_eq(s.run.trace, row->trace) || s.run.err.class != row->class ||
         sim_count_ours(&s.sim) != row->ours) {
@@ -941,6 +945,68 @@ static const struct row unusable_answers_to_looks_rows[] = {
      {{2, STATUS(500)}}},
 };
 
+/* An earlier job's change may land at any time. */
+static void changes_that_are_still_open(void **state)
+{
+    enum { UPDATE = UNCERTAIN | UPDATING, DELETE = UNCERTAIN | DELETING };
+    static const struct row rows[] = {
+        {"an update, and it is there",
+         DRIVER_PRESENT,
+         UPDATE | HAS_OURS,
+         "id-ours",
+         "IWI.",
+         ERR_NONE,
+         1,
+         {{0}}},
+        {"found by name", DRIVER_PRESENT, UPDATE | HAS_OURS, NULL, "NWI.", ERR_NONE, 1, {{0}}},
+        {"under a name of people's choice",
+         DRIVER_PRESENT,
+         UPDATE | RENAMED_OURS,
+         "id-ours",
+         "IWI.",
+         ERR_NONE,
+         1,
+         {{0}}},
+        {"to close", DRIVER_CLOSED, UPDATE | HAS_OURS, "id-ours", "IWIUdI.", ERR_NONE, 1, {{0}}},
+        {"to delete", DRIVER_ABSENT, UPDATE | HAS_OURS, "id-ours", "IDdINWN.", ERR_NONE, 0, {{0}}},
+        {"a delete that may land late is finished, and another made",
+         DRIVER_PRESENT,
+         BOTH | DELETE | HAS_OURS,
+         "id-ours",
+         "IDdINWNPdI.",
+         ERR_NONE,
+         1,
+         {{0}}},
+        {"the same, not recorded",
+         DRIVER_PRESENT,
+         BOTH | DELETE | HAS_OURS,
+         NULL,
+         "NDdINWNPdI.",
+         ERR_NONE,
+         1,
+         {{0}}},
+        {"it has landed", DRIVER_PRESENT, BOTH | DELETE, "id-ours", "INWNPdI.", ERR_NONE, 1, {{0}}},
+        {"it is another's",
+         DRIVER_PRESENT,
+         BOTH | DELETE | HAS_SECOND,
+         "id-second",
+         "I.",
+         ERR_NONE,
+         1,
+         {{0}}},
+        {"finishing it is refused",
+         DRIVER_PRESENT,
+         BOTH | DELETE | HAS_OURS,
+         "id-ours",
+         "IDr!",
+         ERR_REFUSED,
+         1,
+         {{2, STATUS(400)}}},
+    };
+    (void)state;
+    check_rows(rows, ARRAY_LEN(rows));
+}
+
 static void unusable_answers_to_looks(void **state)
 {
     (void)state;
@@ -1321,6 +1387,7 @@ int main(void)
         cmocka_unit_test(goals_without_faults),
         cmocka_unit_test(odd_servers),
         cmocka_unit_test(faults_on_changes),
+        cmocka_unit_test(changes_that_are_still_open),
         cmocka_unit_test(unusable_answers_to_looks),
         cmocka_unit_test(refusals_at_every_request),
         cmocka_unit_test(created_objects_are_whole),
