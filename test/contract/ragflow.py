@@ -464,6 +464,12 @@ class Create(Base):
         else:
             self.assertNotIn("overlapped_percent", self.create(parser_config=config)["parser_config"])
 
+    def test_ext_goes_around_the_checks(self):
+        if not self.python:
+            self.skipTest("0.25 and later, Python")
+        made = self.create(parser_config={"chunk_token_num": 512}, ext={"parser_config": {"chunk_token_num": 4096}})
+        self.assertEqual(made["parser_config"]["chunk_token_num"], 4096)
+
 
 class List(Base):
     def test_by_id_and_by_name(self):

@@ -66,7 +66,7 @@ static void add_members(struct buf *b, const cJSON *v)
 }
 
 /* Depth is bounded by the parser's. */
-static void add_value(struct buf *b, const cJSON *v, bool outermost) // NOLINT(misc-no-recursion)
+static void add_value(struct buf *b, const cJSON *v, bool outermost)
 {
     if (cJSON_IsString(v))
         buf_addf(b, outermost ? "%s" : "'%s'", v->valuestring);
@@ -257,8 +257,8 @@ static void check_surplus(struct check *k, const char *where, const struct field
 }
 
 /* Recursion ends with the tables. */
-static void check_members(struct check *k, const char *where, // NOLINT(misc-no-recursion)
-                          const struct field *fields, const cJSON *object)
+static void check_members(struct check *k, const char *where, const struct field *fields,
+                          const cJSON *object)
 {
     for (const struct field *f = fields; f->name; f++) {
         const cJSON *v = cJSON_GetObjectItemCaseSensitive(object, f->name);
@@ -417,7 +417,7 @@ static const char *next_number(const char *p)
 }
 
 /* The tree's numbers come in the order of the text's. */
-static const char *mark_floats(cJSON *v, const char *text) // NOLINT(misc-no-recursion)
+static const char *mark_floats(cJSON *v, const char *text)
 {
     if (cJSON_IsNumber(v) && text && (text = next_number(text))) {
         size_t n = strspn(text, "-+0123456789.eE");
@@ -511,7 +511,8 @@ static bool settle(struct check *k)
 {
     bool ok = !k->faults.len;
     if (!ok)
-        ask_fail(k->a, CODE_ARGUMENT, "%s", buf_str(&k->faults));
+        ask_fail(k->a, k->a->r->profile == RAGFLOW_GO ? CODE_DATA : CODE_ARGUMENT, "%s",
+                 buf_str(&k->faults));
     buf_done(&k->faults);
     return ok;
 }
@@ -581,8 +582,10 @@ static void check_ids(struct check *k, cJSON *ids)
 {
     for (cJSON *one = cJSON_IsArray(ids) ? ids->child : NULL; one; one = one->next) {
         char id[RAGFLOW_ID];
-        if (!cJSON_IsString(one))
+        if (!cJSON_IsString(one)) {
+            complain(k, "ids", "Input should be a valid string", one);
             return;
+        }
         if (!check_uuid(k->a, one->valuestring, id)) {
             complain(k, "ids", bad_uuid(k->a), ids);
             return;
@@ -604,7 +607,8 @@ bool check_delete(struct ask *a, cJSON *body)
     if (a->r->profile != RAGFLOW_GO)
         check_members(&k, "", a->r->profile == RAGFLOW_024 ? delete_fields_024 : delete_fields,
                       body);
-    check_ids(&k, cJSON_GetObjectItemCaseSensitive(body, "ids"));
+    if (!k.faults.len)
+        check_ids(&k, cJSON_GetObjectItemCaseSensitive(body, "ids"));
     return settle(&k);
 }
 

@@ -196,7 +196,7 @@ static cJSON *config_omitted(void)
 }
 
 /* Objects are merged, everything else replaces. Depth is bounded by the parser's. */
-static void merge(cJSON *into, const cJSON *from) // NOLINT(misc-no-recursion)
+static void merge(cJSON *into, const cJSON *from)
 {
     const cJSON *v;
     cJSON_ArrayForEach(v, from)
@@ -402,14 +402,14 @@ static bool model_is_fine(struct ask *a, const char *model)
     return !model || tenant_check_model(a, model);
 }
 
-static void create(struct ask *a, cJSON *body)
+static void create(struct ask *a, const cJSON *body)
 {
     static const char *const python[] = {"description",  "avatar",      "permission",
                                          "chunk_method", "pipeline_id", NULL};
     static const char *const go[] = {"permission", "pipeline_id", NULL};
     const char *wanted = json_str(body, "name"), *model = json_str(body, "embedding_model");
     bool is_go = a->r->profile == RAGFLOW_GO;
-    if (strlen(wanted) > NAME_BYTES) {
+    if (!wanted || strlen(wanted) > NAME_BYTES) {
         ask_fail(a, CODE_DATA, "Internal server error");
         return;
     }
@@ -420,7 +420,6 @@ static void create(struct ask *a, cJSON *body)
         ask_fail(a, CODE_DATA, "Internal server error");
         return;
     }
-    take_ext(body);
     cJSON *json = blank(a->tenant, name);
     free(name);
     take_members(json, body, is_go ? go : python);
@@ -438,8 +437,11 @@ static void create(struct ask *a, cJSON *body)
 void datasets_create(struct ask *a)
 {
     cJSON *body = ask_body(a);
-    if (body && check_create(a, body))
+    if (body && check_create(a, body)) {
+        if (a->r->profile == RAGFLOW_PYTHON)
+            take_ext(body);
         create(a, body);
+    }
     cJSON_Delete(body);
 }
 
