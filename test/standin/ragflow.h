@@ -144,6 +144,8 @@ struct tenant *tenant_by_id(const struct ragflow *r, const char *id);
 struct tenant *tenant_by_email(const struct ragflow *r, const char *email);
 struct tenant *tenant_by_key(const struct ragflow *r, const char *key);
 bool tenant_joined(const struct tenant *t, const struct tenant *other);
+/* role: "invite" or "normal". */
+void tenant_join(struct tenant *guest, const struct tenant *host, const char *role);
 /* token NULL: a new one. The row, the tenant's. */
 cJSON *tenant_mint(struct tenant *t, const char *token);
 bool tenant_unmint(struct tenant *t, const char *token);

@@ -146,7 +146,7 @@ static void create(struct ask *a, const cJSON *body)
     }
     if (!check_password(a, body))
         return;
-    if (tenant_by_email(a->r, email)) {
+    if (str_eq(email, superuser) || tenant_by_email(a->r, email)) {
         refuse(a, 409, "User already exists");
         return;
     }

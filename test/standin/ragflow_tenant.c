@@ -195,6 +195,14 @@ void users_me(struct ask *a)
 
 /* ---- teams ---- */
 
+void tenant_join(struct tenant *guest, const struct tenant *host, const char *role)
+{
+    cJSON *row = cJSON_CreateObject();
+    cJSON_AddStringToObject(row, "tenant", host->id);
+    cJSON_AddStringToObject(row, "role", role);
+    cJSON_AddItemToArray(guest->joined, row);
+}
+
 static void invite(struct ask *a, const cJSON *body)
 {
     struct tenant *guest = tenant_by_email(a->r, json_str(body, "email"));
@@ -205,10 +213,7 @@ static void invite(struct ask *a, const cJSON *body)
     } else if (guest == a->tenant || membership(guest, a->tenant->id)) {
         ask_fail(a, CODE_DATA, "%s is already in the team.", guest->email);
     } else {
-        cJSON *row = cJSON_CreateObject();
-        cJSON_AddStringToObject(row, "tenant", a->tenant->id);
-        cJSON_AddStringToObject(row, "role", "invite");
-        cJSON_AddItemToArray(guest->joined, row);
+        tenant_join(guest, a->tenant, "invite");
         cJSON *data = cJSON_CreateObject();
         cJSON_AddStringToObject(data, "id", guest->id);
         cJSON_AddStringToObject(data, "email", guest->email);

@@ -4,7 +4,8 @@
  *   GET  /objects    every dataset of every tenant
  *   POST /objects    datasets as somebody else made them: members as in the API, and `tenant` (id
  * or email; default: the token's) and `documents` (names) GET  /tenants    tenants with their keys
- *   POST /tenants    {"email", "key", "superuser"}: one more, without the admin service
+ *   POST /tenants    {"email", "key", "superuser", "member"}: one more, without the admin service;
+ *                    `member` (id or email) joins its team at once
  *   POST /documents  {"dataset", "names"}
  *   POST /models     {"model": "name@provider", "tenant", "type", "instance", "api_key", "default"}
  *   GET  /storage    {"blobs": N, "orphans": N, "buckets": {dataset: N}}
@@ -114,6 +115,8 @@ static void add_tenant(struct ragflow *r, const cJSON *body, struct reply *out)
         return;
     }
     t->superuser = json_bool(body, "superuser", false);
+    if (json_str(body, "member") && named(r, json_str(body, "member")))
+        tenant_join(named(r, json_str(body, "member")), t, "normal");
     cJSON *answer = cJSON_CreateObject();
     cJSON_AddStringToObject(answer, "id", t->id);
     cJSON_AddStringToObject(answer, "key", json_str(tenant_mint(t, key), "token"));
