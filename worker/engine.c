@@ -30,6 +30,9 @@ enum {
     CLAIM_SHARE = 4, /* of one organization in one round */
     LOOK_MS = 500,   /* between looks when nobody wakes us: retries that fall due */
     STATEMENT_TIMEOUT_MS = 30 * 1000,
+    /* A row that somebody keeps locked is waited for twice, in its group and alone; a renewal
+     * behind both must still be in time. */
+    LOCKS_A_LEASE = 8,
     STRANDED_MAX = 256,           /* beyond it everything is given back */
     STRANDED_AGAIN_MS = 5 * 1000, /* between tries to give the same ones back */
     HAND_BACK_MS = 2 * 1000,      /* of the drain's time, for giving back what did not end */
@@ -178,6 +181,7 @@ static int start_parts(struct engine *e, struct err *err)
                             .statements = statements,
                             .n_statements = STATEMENT_MAX,
                             .statement_timeout_ms = STATEMENT_TIMEOUT_MS,
+                            .lock_timeout_ms = e->config->worker_lease_ms / LOCKS_A_LEASE,
                             .on_state = on_pg_state,
                             .ctx = e};
     struct executor_options x = {.metrics = e->metrics,

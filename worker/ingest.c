@@ -163,7 +163,7 @@ static void not_taken(struct ingest *i, struct message *m, const struct err *err
         bury(i, m, "refused", &fault);
         return;
     }
-    if (err->class == ERR_REFUSED) {
+    if (pg_is_up(i->pg)) { /* else the connection's loss is told, and waited for */
         if (!i->refused) {
             i->refused = true;
             log_event(LOG_ERROR, "events cannot be taken in", LOG_S("error", err->msg));

@@ -46,6 +46,7 @@ struct outcomes {
     size_t in_flight; /* rows that are ours: with the broker, or in one of these: */
     struct ids acknowledged, deleting, refused, returning;
     bool claiming, claim_wanted;
+    bool delete_failed; /* tried again at the next tick */
     int64_t backoff_ms, claim_due_ms;
     bool trouble; /* said so */
     bool ended;   /* drained was called */
@@ -190,6 +191,7 @@ static void on_deleted(void *ctx, const PGresult *res, const struct err *err)
         for (size_t i = 0; i < o->deleting.n; i++) {
             ids_add(&o->acknowledged, o->deleting.v[i]);
         }
+        o->delete_failed = true;
     }
     o->deleting.n = 0;
 }
@@ -239,7 +241,9 @@ static void end_drain(struct outcomes *o)
 static void before_sleep(void *ctx)
 {
     struct outcomes *o = ctx;
-    send_ids(o, S_OUTBOX_DONE, &o->acknowledged, &o->deleting, on_deleted);
+    if (!o->delete_failed) {
+        send_ids(o, S_OUTBOX_DONE, &o->acknowledged, &o->deleting, on_deleted);
+    }
     send_ids(o, S_OUTBOX_BACK, &o->refused, &o->returning, on_returned);
     if (may_claim(o)) {
         claim(o);
@@ -258,6 +262,7 @@ static void on_tick(void *ctx)
                   LOG_S("error", err.msg));
     }
     o->claim_wanted = true;
+    o->delete_failed = false;
 }
 
 void outcomes_wake(struct outcomes *o)

@@ -112,13 +112,26 @@ enum err_class err_class_parse(const char *name)
     return ERR_CLASS_MAX;
 }
 
+/* A shorter piece than this gives nothing away, and may be an accident. */
+enum { REDACT_MIN = 8 };
+
 void err_redact(struct err *e, const char *secret)
 {
     size_t n = secret ? strlen(secret) : 0;
     if (n == 0) {
         return;
     }
-    for (char *at = strstr(e->msg, secret); at; at = strstr(at + n, secret)) {
-        memset(at, '*', n);
+    size_t least = n < REDACT_MIN ? n : REDACT_MIN;
+    for (char *at = e->msg; *at;) {
+        size_t same = 0;
+        while (same < n && at[same] == secret[same]) {
+            same++;
+        }
+        if (same >= least) {
+            memset(at, '*', same);
+            at += same;
+        } else {
+            at++;
+        }
     }
 }

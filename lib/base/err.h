@@ -44,8 +44,8 @@ int err_set(struct err *e, enum err_class class, const char *fmt, ...)
 /* Puts "prefix: " before the message that is there; returns -1. */
 int err_prefix(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* Every occurrence of the secret in the message becomes asterisks: servers may repeat what they
- * were sent. */
+/* Every occurrence of the secret in the message becomes asterisks, also of its beginning alone:
+ * servers may repeat what they were sent, and their words are cut. */
 void err_redact(struct err *e, const char *secret);
 
 /* ERR_INTERNAL "out of memory"; returns -1. */

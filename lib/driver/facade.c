@@ -414,7 +414,8 @@ static void feed_look_name(struct driver_op *op, const struct exchange_response 
 {
     if (e->class != ERR_NONE) {
         if (e->class == ERR_GONE) {
-            err_set(e, ERR_REFUSED,
+            /* Not an end: what stands before a server that restarts says so, too. */
+            err_set(e, ERR_UNAVAILABLE,
                     "the server knows no such path (HTTP 404); check the runtime's url");
             e->http_status = r->status;
         }

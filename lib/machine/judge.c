@@ -1,6 +1,6 @@
 #include "machine/machine.h"
 
-enum { HOLD_MS = 30 * 1000, DELAY_MIN_MS = 50 };
+enum { HOLD_MS = 30 * 1000, DELAY_MIN_MS = 50, TOLD_MAX_MS = 60 * 60 * 1000 };
 
 /* Exponential with full jitter: uniform in [min, min(max, initial * factor^attempts)]. */
 static int64_t backoff(const struct retry_policy *p, int attempts, uint64_t random)
@@ -14,6 +14,18 @@ static int64_t backoff(const struct retry_policy *p, int attempts, uint64_t rand
     }
     uint64_t span = ceiling > DELAY_MIN_MS ? (uint64_t)ceiling - DELAY_MIN_MS : 0;
     return DELAY_MIN_MS + (int64_t)(span == 0 ? 0 : random % (span + 1));
+}
+
+/* As told, within reason: "at once" from all would be a storm, and "next year" a job forgotten. */
+static int64_t throttle(const struct err *err, const struct retry_policy *p, int attempts,
+                        uint64_t random)
+{
+    if (err->retry_after_ms < 0) {
+        return backoff(p, attempts, random);
+    }
+    int64_t least = backoff(p, 0, random);
+    int64_t told = err->retry_after_ms < TOLD_MAX_MS ? err->retry_after_ms : TOLD_MAX_MS;
+    return told > least ? told : least;
 }
 
 struct verdict machine_judge(const struct err *err, int attempts, int64_t deadline_left_ms,
@@ -30,8 +42,7 @@ struct verdict machine_judge(const struct err *err, int attempts, int64_t deadli
         break;
     case ERR_THROTTLED:
         v.to = JOB_RETRYING;
-        v.delay_ms =
-            err->retry_after_ms >= 0 ? err->retry_after_ms : backoff(policy, attempts, random);
+        v.delay_ms = throttle(err, policy, attempts, random);
         v.counts = false;
         break;
     case ERR_UNAUTHORIZED:

@@ -63,7 +63,7 @@ struct pg {
     struct loop *loop;
     struct pg_dial dial;
     struct pg_options options; /* url and application are not kept here */
-    char timeout[24];
+    char statement_timeout[24], lock_timeout[24];
     enum state state;
     bool announced, announced_up; /* what on_state was told last */
     size_t setup_left;            /* results until the session is ready */
@@ -286,10 +286,10 @@ static int flush(struct pg *p)
 static bool send_setup(struct pg *p)
 {
     PGconn *conn = p->dial.conn;
-    const char *timeout = p->timeout;
+    const char *const timeouts[] = {p->statement_timeout, p->lock_timeout};
     if (PQsetnonblocking(conn, 1) != 0 || !PQenterPipelineMode(conn))
         return false;
-    if (!PQsendQueryParams(conn, pg_session_sql, 1, NULL, &timeout, NULL, NULL, 0))
+    if (!PQsendQueryParams(conn, pg_session_sql, 2, NULL, timeouts, NULL, NULL, 0))
         return false;
     for (size_t i = 0; i < p->options.n_statements; i++) {
         const struct pg_statement *s = &p->options.statements[i];
@@ -649,7 +649,9 @@ struct pg *pg_new(struct loop *loop, const struct pg_options *options, struct er
     p->loop = loop;
     p->options = *options;
     p->options.url = p->options.application = NULL;
-    snprintf(p->timeout, sizeof(p->timeout), "%lld", (long long)options->statement_timeout_ms);
+    snprintf(p->statement_timeout, sizeof(p->statement_timeout), "%lld",
+             (long long)options->statement_timeout_ms);
+    snprintf(p->lock_timeout, sizeof(p->lock_timeout), "%lld", (long long)options->lock_timeout_ms);
     str_copy(p->why, sizeof(p->why), "connecting");
     p->dial.connected = on_connected;
     p->dial.lost = on_lost;

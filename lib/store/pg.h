@@ -44,6 +44,9 @@ struct pg_options {
     const struct pg_statement *statements; /* borrowed for the life of struct pg */
     size_t n_statements;
     int64_t statement_timeout_ms; /* > 0; also bounds the wait for a server that says nothing */
+    /* How long a row that somebody else keeps locked may hold everything up; 0: as long as a
+     * statement may take. */
+    int64_t lock_timeout_ms;
     /*
      * up: connected and prepared, statements flow. down: lost, or the first attempt failed; `why`
      * is one line without secrets. Once per change. May submit. NULL: nobody asks.

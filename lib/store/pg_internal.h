@@ -25,7 +25,7 @@ enum {
 
 /*
  * Sets a session up the same everywhere: text formats do not depend on the server's configuration.
- * $1 is statement_timeout in milliseconds as text, "0" for none.
+ * $1 is statement_timeout, $2 lock_timeout, in milliseconds as text, "0" for none.
  */
 extern const char pg_session_sql[];
 

@@ -23,7 +23,8 @@ const char pg_session_sql[] =
     " set_config('synchronous_commit', case current_setting('synchronous_commit')"
     "   when 'off' then 'on' else current_setting('synchronous_commit') end, false),"
     " set_config('idle_in_transaction_session_timeout', '30s', false),"
-    " set_config('statement_timeout', $1, false)";
+    " set_config('statement_timeout', $1, false),"
+    " set_config('lock_timeout', $2, false)";
 
 void pg_conninfo_fill(struct pg_conninfo *c, const char *url, const char *application)
 {
@@ -223,8 +224,8 @@ void pg_error_line(const char *message, char *out, size_t size)
 
 static int session_setup(PGconn *conn, struct err *err)
 {
-    static const char *const no_timeout[] = {"0"};
-    PGresult *res = pg_query(conn, pg_session_sql, 1, no_timeout, err);
+    static const char *const no_timeouts[] = {"0", "0"};
+    PGresult *res = pg_query(conn, pg_session_sql, 2, no_timeouts, err);
     if (!res)
         return -1;
     PQclear(res);

@@ -104,6 +104,29 @@ static void class_names_go_both_ways(void **state)
     assert_int_equal(err_class_parse(NULL), ERR_CLASS_MAX);
 }
 
+static void secrets_are_masked_whole_and_cut(void **state)
+{
+    static const struct {
+        const char *message, *secret, *wanted;
+    } rows[] = {
+        {"key sk-1234567890 is bad, sk-1234567890", "sk-1234567890",
+         "key ************* is bad, *************"},
+        {"a server's words are cut: sk-12345678 (request 7)", "sk-1234567890",
+         "a server's words are cut: *********** (request 7)"},
+        {"short: abc, not ab", "abc", "short: ***, not ab"},
+        {"too little to tell: sk-1234", "sk-1234567890", "too little to tell: sk-1234"},
+        {"nothing", NULL, "nothing"},
+        {"nothing", "", "nothing"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct err e;
+        err_set(&e, ERR_REFUSED, "%s", rows[i].message);
+        err_redact(&e, rows[i].secret);
+        assert_string_equal(e.msg, rows[i].wanted);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -112,6 +135,7 @@ int main(void)
         cmocka_unit_test(cuts_long_messages_at_a_character),
         cmocka_unit_test(messages_are_one_clean_line),
         cmocka_unit_test(class_names_go_both_ways),
+        cmocka_unit_test(secrets_are_masked_whole_and_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -854,7 +854,7 @@ static const struct row unusable_answers_to_looks_rows[] = {
      ERR_UNKNOWN,
      0,
      {{1, ANSWERS(302, "")}}},
-    {"no such path", DRIVER_ABSENT, BOTH, NULL, "N!", ERR_REFUSED, 0, {{1, STATUS(404)}}},
+    {"no such path", DRIVER_ABSENT, BOTH, NULL, "N!", ERR_UNAVAILABLE, 0, {{1, STATUS(404)}}},
     {"strange members",
      DRIVER_PRESENT,
      BOTH,

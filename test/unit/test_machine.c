@@ -185,6 +185,9 @@ static void test_judge_classes(void **state)
     assert_int_equal(told.to, JOB_RETRYING);
     assert_int_equal(told.delay_ms, 17000);
     assert_false(told.counts);
+    assert_int_equal(judge(ERR_THROTTLED, 9, 1000000, 17000, UINT64_MAX).delay_ms, 17000);
+    assert_true(judge(ERR_THROTTLED, 0, 1000000, 0, 7).delay_ms >= 50); /* no storm */
+    assert_int_equal(judge(ERR_THROTTLED, 0, 1, INT64_C(365) * 86400 * 1000, 7).delay_ms, 3600000);
     struct verdict held = judge(ERR_UNAUTHORIZED, 4, -1, -1, 7);
     assert_int_equal(held.to,
                      JOB_HELD); /* even past the deadline: fail nothing for a bad credential */
