@@ -82,6 +82,7 @@ static int start_op(struct job *j, struct err *err)
     const struct open_effect *open = &j->open[j->product];
     const struct config_product *c = upstream_config(j->upstream);
     j->driver = upstream_driver(j->upstream);
+    j->config = j->executor->o.config;
     if (!c || !j->driver) {
         return err_set(err, ERR_UNAVAILABLE, "runtime \"%s\" left the configuration",
                        j->runtime_name);

@@ -284,6 +284,11 @@ void engine_reload(struct engine *e, const struct config *config)
     engine_wake(e);
 }
 
+bool engine_uses(const struct engine *e, const struct config *config)
+{
+    return executor_uses(e->executor, config);
+}
+
 /* ---- lease ---- */
 
 static void set_timer(struct engine *e, struct loop_timer *t, int64_t ms)
@@ -710,7 +715,7 @@ void engine_health(const struct engine *e, struct engine_health *out)
         .database = pg_is_up(e->pg),
         .schema = e->schema_ok,
         .leased = lease_is_good(e),
-        .why = e->why,
+        .why = pg_is_up(e->pg) ? e->why : pg_why(e->pg),
         .jobs = executor_jobs(e->executor),
         .upstreams_down = upstreams_down(executor_upstreams(e->executor)),
     };

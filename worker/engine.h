@@ -63,5 +63,7 @@ void engine_upstreams_json(const struct engine *e, struct buf *out);
 
 /* Takes a configuration read anew (SIGHUP): runtimes, credentials, offerings, retry and limits. */
 void engine_reload(struct engine *e, const struct config *config);
+/* Does a job still use this one, read before? */
+bool engine_uses(const struct engine *e, const struct config *config);
 
 #endif

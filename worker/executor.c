@@ -64,6 +64,16 @@ void executor_configure(struct executor *x, const struct config *config)
     upstreams_configure(x->upstreams, config);
 }
 
+bool executor_uses(const struct executor *x, const struct config *config)
+{
+    for (const struct job *j = x->jobs; j; j = j->next) {
+        if (j->op && j->config == config) {
+            return true;
+        }
+    }
+    return false;
+}
+
 size_t executor_jobs(const struct executor *x)
 {
     return x->n_jobs;

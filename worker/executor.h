@@ -40,6 +40,8 @@ struct executor *executor_new(struct loop *loop, const struct executor_options *
                               struct err *err);
 void executor_free(struct executor *x);
 void executor_configure(struct executor *x, const struct config *config);
+/* Does a job still use this one? */
+bool executor_uses(const struct executor *x, const struct config *config);
 
 /* Takes the job over and starts it. */
 void executor_start(struct executor *x, struct job *job);

@@ -75,6 +75,7 @@ struct job {
     struct job *next_waiter;
     const struct driver_class *driver;
     struct driver_op *op;
+    const struct config *config; /* what op's target borrows from */
     struct driver_target target;
     struct plan plan;
     char marker[MARKER_MAX];

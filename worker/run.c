@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -34,7 +35,7 @@ struct run {
     const char *file;
     struct loop *loop;
     struct config *config;
-    struct config **retired; /* read before the last SIGHUP; jobs may still use them */
+    struct config **retired; /* read before the last SIGHUP; steps may still use them */
     size_t n_retired;
     struct metrics *metrics;
     struct engine *engine;
@@ -136,8 +137,20 @@ static int keep_retired(struct run *r)
     return 0;
 }
 
-/* Jobs hold on to strings of the configuration that they began with; it goes when none is in hand.
- */
+/* A step holds on to strings of the configuration that it began with. */
+static void free_unused(struct run *r)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < r->n_retired; i++) {
+        if (engine_uses(r->engine, r->retired[i])) {
+            r->retired[kept++] = r->retired[i];
+        } else {
+            config_free(r->retired[i]);
+        }
+    }
+    r->n_retired = kept;
+}
+
 static void free_retired(struct run *r)
 {
     while (r->n_retired > 0) {
@@ -150,7 +163,6 @@ static void free_retired(struct run *r)
 static void reload(struct run *r)
 {
     struct config *config = NULL;
-    struct engine_health health;
     struct err err;
 
     if (r->stopping) {
@@ -161,10 +173,7 @@ static void reload(struct run *r)
                   LOG_S("error", err.msg));
         return;
     }
-    engine_health(r->engine, &health);
-    if (health.jobs == 0) {
-        free_retired(r);
-    }
+    free_unused(r);
     if (keep_retired(r)) {
         config_free(config);
         log_event(LOG_ERROR, "configuration not reloaded: out of memory");
@@ -192,6 +201,16 @@ static void on_signal(void *ctx, uint32_t events)
         } else {
             stop(r, info.ssi_signo == SIGINT ? "SIGINT" : "SIGTERM", CLI_OK);
         }
+    }
+}
+
+/* A connection for each request under way: a login's 1024 files may be too few for that. */
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit); /* what there is must do */
     }
 }
 
@@ -316,6 +335,7 @@ int cmd_run(int argc, char **argv, const struct cli *cli)
 
     one_heap();
     secret_harden_process();
+    raise_file_limit();
     rng_init();
     int status = cli_config(cli, &r.config);
     if (status != CLI_OK) {

@@ -688,6 +688,11 @@ bool pg_is_up(const struct pg *p)
     return p->state == UP;
 }
 
+const char *pg_why(const struct pg *p)
+{
+    return p->why;
+}
+
 size_t pg_outstanding(const struct pg *p)
 {
     return p->outstanding;

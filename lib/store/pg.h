@@ -86,6 +86,9 @@ int pg_submit(struct pg *p, int statement, const char *lock_key, bool alone,
               const struct pg_param *params, pg_done_fn *done, void *ctx, struct err *err);
 
 bool pg_is_up(const struct pg *p);
+/* While down: why the last attempt failed, one line without secrets; borrowed until the next turn.
+ */
+const char *pg_why(const struct pg *p);
 /* Submitted, callback not yet run. */
 size_t pg_outstanding(const struct pg *p);
 
