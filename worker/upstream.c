@@ -20,6 +20,9 @@ enum {
      * down already, so that an outage costs each of them few statements however long it lasts. */
     HELD_MIN_MS = 2 * 60 * 1000,
     HELD_MAX_MS = 15 * 60 * 1000,
+    /* One that asks for patience is left alone so long; jobs wait in its queue meanwhile. */
+    PAUSE_MIN_MS = 1000,
+    PAUSE_MAX_MS = 5 * 1000,
 };
 
 enum breaker { BREAKER_CLOSED, BREAKER_OPEN, BREAKER_TRYING };
@@ -33,8 +36,10 @@ struct upstream {
     struct job *first_waiter, **last_waiter;
     enum breaker breaker;
     int failures;
-    int64_t open_ms;       /* how long the next opening lasts */
-    int64_t try_at_ms;     /* when it may be tried */
+    int64_t open_ms;   /* how long the next opening lasts */
+    int64_t try_at_ms; /* when it may be tried */
+    int64_t paused_until_ms;
+    struct loop_timer resume;
     bool has_prober;       /* a held job is to come back at try_at_ms */
     int64_t down_since_us; /* wall clock */
     int64_t down_ms;       /* the same, monotonic */
@@ -52,6 +57,7 @@ struct upstreams {
 };
 
 static void grant_all(void *ctx);
+static void on_resume(void *ctx);
 
 struct upstreams *upstreams_new(struct loop *loop, const struct upstreams_events *events,
                                 struct metrics *metrics, struct err *err)
@@ -81,6 +87,7 @@ void upstreams_free(struct upstreams *u)
     while (u->list) {
         struct upstream *up = u->list;
         u->list = up->next;
+        loop_timer_cancel(u->loop, &up->resume);
         free(up->runtime);
         free(up);
     }
@@ -118,6 +125,7 @@ static struct upstream *upstream_new(struct upstreams *u, const char *runtime, e
     up->product = product;
     up->last_waiter = &up->first_waiter;
     up->open_ms = OPEN_FIRST_MS;
+    up->resume = (struct loop_timer){.fn = on_resume, .ctx = up};
     up->next = u->list;
     u->list = up;
     metrics_set(u->metrics, M_UPSTREAM_UP, METRIC_LABELS(runtime, product_name(product)), 1);
@@ -171,6 +179,9 @@ const struct driver_class *upstream_driver(const struct upstream *up)
 static size_t limit(const struct upstream *up)
 {
     const struct config_product *c = upstream_config(up);
+    if (clock_mono_ms() < up->paused_until_ms) {
+        return 0;
+    }
     if (up->breaker != BREAKER_CLOSED || !c) {
         return 1; /* one job at a time finds out whether it works again */
     }
@@ -203,6 +214,23 @@ static void grant_all(void *ctx)
     struct upstreams *u = ctx;
     for (struct upstream *up = u->list; up; up = up->next) {
         grant(up);
+    }
+}
+
+static void on_resume(void *ctx)
+{
+    struct upstream *up = ctx;
+    up->paused_until_ms = 0;
+    grant(up);
+}
+
+static void pause(struct upstream *up, int64_t told_ms)
+{
+    struct err err;
+    int64_t ms = told_ms < PAUSE_MAX_MS ? told_ms : PAUSE_MAX_MS;
+    ms = ms > PAUSE_MIN_MS ? ms : PAUSE_MIN_MS;
+    if (loop_timer_set(up->all->loop, &up->resume, ms, &err) == 0) {
+        up->paused_until_ms = clock_mono_ms() + ms;
     }
 }
 
@@ -361,6 +389,9 @@ void upstream_report(struct upstream *up, const struct err *err, int64_t duratio
         }
         return;
     case ERR_THROTTLED: /* alive, and asks for patience */
+        pause(up, err->retry_after_ms);
+        close_breaker(up);
+        return;
     case ERR_NONE:
     case ERR_INVALID:
     case ERR_REFUSED:

@@ -138,7 +138,7 @@ class Stuck(Case):
         stage.promise({s.uuid: Expected(True, name=s.name) for s in subs}, timeout=30)
 
     def test_a_full_disk(self):
-        """No statement that writes works, while the connection lives: said once, no storm of retries, and all goes on."""
+        """No statement that writes works, while the connection lives: said once, no storm of retries; all goes on."""
         stage = self.stage()
         worker = stage.workers[0]
         self.slow(stage, 200)
@@ -210,6 +210,19 @@ class Stuck(Case):
         began = time.monotonic()
         stage.promise(expected, timeout=90)
         say(f"all settled {time.monotonic() - began:.1f} s after it works again")
+
+    def test_an_upstream_that_asks_for_patience(self):
+        """Everybody's requests wait as told, not only those of the job that was told."""
+        stage = self.stage(overrides={"runtimes.0.ragflow.concurrency": 8})
+        stage.ragflow.fault("status", every=True, path_prefix="/api/", status=429, headers={"Retry-After": "1"})
+        expected = self.create(stage, "patience", 200)
+        stage.taken_in()
+        time.sleep(5)
+        asked = len(stage.ragflow.log())
+        say(f"asked {asked} times in 5 s")
+        self.assertLess(asked, 100)
+        stage.ragflow.clear_faults()
+        stage.promise(expected, timeout=60)
 
     def test_a_credential_is_mended(self):
         """A reload is enough: nobody waits for the next rare look."""
