@@ -196,7 +196,7 @@ END $$;
 -- Changes whose outcome is open: how many; how old the newest is that may still make or change something; whether one
 -- is an update; the id that one deletes, as it stood in the URL.
 CREATE FUNCTION open_effects(p_subscription uuid, p_product text)
-RETURNS TABLE (n bigint, age_ms bigint, updating boolean, deleting text) LANGUAGE sql STABLE AS $$
+RETURNS TABLE (n bigint, age_ms bigint, updating boolean, deleting text) LANGUAGE sql STABLE ROWS 1 AS $$
     SELECT count(*), coalesce((extract(epoch FROM now() - max(intended_at) FILTER (WHERE method <> 'DELETE')) * 1000)::bigint,
                               1000000000000),
            coalesce(bool_or(method IN ('PATCH', 'PUT')), false),
