@@ -182,8 +182,12 @@ BEGIN
     UPDATE worker SET lease_until = '-infinity' WHERE owner = p_owner;
     FOR j IN SELECT id FROM provisioning_job WHERE lease_owner = p_owner AND state = 'running'
              ORDER BY id FOR UPDATE SKIP LOCKED LOOP
-        PERFORM job_transition(j.id, NULL, NULL, 'queued', 'drain');
-        n := n + 1;
+        BEGIN
+            PERFORM job_transition(j.id, NULL, NULL, 'queued', 'drain');
+            n := n + 1;
+        EXCEPTION WHEN OTHERS THEN
+            NULL; -- its own trouble; the lease is over all the same
+        END;
     END LOOP;
     IF n > 0 THEN
         PERFORM pg_notify('provisioner_jobs', '');
@@ -205,9 +209,24 @@ RETURNS TABLE (n bigint, age_ms bigint, updating boolean, deleting text) LANGUAG
     WHERE subscription_uuid = p_subscription AND product = p_product AND state IN ('intended', 'unknown')
 $$;
 
+-- One job for p_owner. p_careful: one that cannot be written is passed over, and keeps nobody else waiting.
+CREATE FUNCTION job_take(p_job bigint, p_owner uuid, p_actor text, p_careful boolean) RETURNS boolean
+LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp AS $$
+BEGIN
+    IF NOT p_careful THEN
+        RETURN job_transition(p_job, NULL, NULL, 'running', p_actor, p_new_owner => p_owner);
+    END IF;
+    BEGIN
+        RETURN job_transition(p_job, NULL, NULL, 'running', p_actor, p_new_owner => p_owner);
+    EXCEPTION WHEN OTHERS THEN
+        RETURN false;
+    END;
+END $$;
+
 -- Up to p_limit jobs for p_owner: first those of dead workers, then what is due, organization after organization
 -- from p_after onward, p_share each a round. p_only restricts to these jobs. Never waits for a lock.
-CREATE FUNCTION jobs_claim(p_owner uuid, p_limit integer, p_after uuid, p_share integer, p_only bigint[])
+CREATE FUNCTION jobs_claim(p_owner uuid, p_limit integer, p_after uuid, p_share integer, p_only bigint[],
+                           p_careful boolean DEFAULT false)
 RETURNS TABLE (job_id bigint, fence bigint, subscription_uuid uuid, kind job_kind, step job_step, attempts integer,
                deadline_left_ms bigint, waited_ms bigint, takeover boolean, organization_uuid uuid, organization_slug text,
                order_uuid uuid, generation bigint, traceparent text, spec text,
@@ -237,7 +256,7 @@ BEGIN
     FOR r IN SELECT j.id FROM worker w JOIN provisioning_job j ON j.lease_owner = w.owner AND j.state = 'running'
              WHERE w.lease_until <= now() AND (p_only IS NULL OR j.id = ANY (p_only))
              LIMIT p_limit FOR UPDATE OF j SKIP LOCKED FOR SHARE OF w SKIP LOCKED LOOP
-        PERFORM job_transition(r.id, NULL, NULL, 'running', 'takeover', p_new_owner => p_owner);
+        CONTINUE WHEN NOT job_take(r.id, p_owner, 'takeover', p_careful);
         ids := ids || r.id;
         dead := dead || r.id;
     END LOOP;
@@ -246,7 +265,7 @@ BEGIN
             EXIT WHEN cardinality(ids) >= p_limit;
             SELECT j.state, j.next_attempt_at INTO r FROM provisioning_job j WHERE j.id = v_id FOR UPDATE SKIP LOCKED;
             IF FOUND AND r.state IN ('queued', 'retrying', 'held') AND r.next_attempt_at <= now() THEN
-                PERFORM job_transition(v_id, NULL, NULL, 'running', 'claim', p_new_owner => p_owner);
+                CONTINUE WHEN NOT job_take(v_id, p_owner, 'claim', p_careful);
                 ids := ids || v_id;
             END IF;
         END LOOP;
@@ -272,7 +291,7 @@ BEGIN
                      AND j.next_attempt_at <= now()
                      ORDER BY j.next_attempt_at LIMIT least(p_share, p_limit - cardinality(ids))
                      FOR UPDATE SKIP LOCKED LOOP
-                PERFORM job_transition(r.id, NULL, NULL, 'running', 'claim', p_new_owner => p_owner);
+                CONTINUE WHEN NOT job_take(r.id, p_owner, 'claim', p_careful);
                 ids := ids || r.id;
                 found_in_round := true;
             END LOOP;
@@ -283,7 +302,7 @@ BEGIN
                      WHERE j.state IN ('queued', 'retrying', 'held')
                      AND j.next_attempt_at AT TIME ZONE 'UTC' <= now() AT TIME ZONE 'UTC'
                      ORDER BY j.next_attempt_at AT TIME ZONE 'UTC' LIMIT p_limit FOR UPDATE SKIP LOCKED LOOP
-                PERFORM job_transition(r.id, NULL, NULL, 'running', 'claim', p_new_owner => p_owner);
+                CONTINUE WHEN NOT job_take(r.id, p_owner, 'claim', p_careful);
                 ids := ids || r.id;
             END LOOP;
         END IF;

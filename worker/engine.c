@@ -72,6 +72,7 @@ struct engine {
     int64_t renew_sent_ms;
     bool registering, renewing, claiming, claim_wanted;
     bool trouble;        /* claims fail, and it was said */
+    bool careful;        /* a job that cannot be claimed may be the reason */
     bool release_wanted; /* held jobs may run: the configuration is another */
     struct stranded stranded[STRANDED_MAX];
     size_t n_stranded, n_sent; /* of them, those that are being given back */
@@ -307,6 +308,7 @@ static void lose(struct engine *e, const char *why)
     e->leased_until_ms = 0;
     e->renewing = false;
     e->claiming = false;
+    e->careful = false;
     e->n_stranded = e->n_sent = 0;
     e->too_many_stranded = false;
     str_copy(e->why, sizeof(e->why), why);
@@ -474,6 +476,7 @@ static void claim_failed(struct engine *e, const struct err *err)
         return;
     }
     str_copy(e->why, sizeof(e->why), err->msg);
+    e->careful = err->class == ERR_REFUSED;
     if (!e->trouble) {
         e->trouble = true;
         log_event(LOG_ERROR, "jobs cannot be claimed", LOG_S("error", err->msg));
@@ -536,8 +539,8 @@ static void claim(struct engine *e)
     }
     snprintf(limit, sizeof(limit), "%zu", room < CLAIM_MAX ? room : CLAIM_MAX);
     snprintf(share, sizeof(share), "%d", CLAIM_SHARE);
-    const struct pg_param p[] = {
-        {e->owner, -1}, {limit, -1}, {e->cursor, -1}, {share, -1}, {e->only, -1}};
+    const struct pg_param p[] = {{e->owner, -1}, {limit, -1},   {e->cursor, -1},
+                                 {share, -1},    {e->only, -1}, {e->careful ? "t" : "f", -1}};
     e->claiming = pg_submit(e->pg, S_JOBS_CLAIM, NULL, true, p, on_claimed, e, &err) == 0;
 }
 

@@ -26,8 +26,8 @@ const struct pg_statement statements[STATEMENT_MAX] = {
     [S_WORKER_LEAVE] = {"worker_leave", "SELECT agent_marketplace.worker_leave($1::uuid)", 1},
     [S_JOBS_CLAIM] = {"jobs_claim",
                       "SELECT * FROM agent_marketplace.jobs_claim($1::uuid, $2::int, $3::uuid, "
-                      "$4::int, $5::bigint[])",
-                      5},
+                      "$4::int, $5::bigint[], $6::boolean)",
+                      6},
     [S_JOBS_BACK] = {"jobs_back",
                      "SELECT agent_marketplace.jobs_back($1::uuid, $2::bigint[], $3::bigint[])", 3},
     [S_STEP_PASS] = {"step_pass",

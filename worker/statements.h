@@ -18,7 +18,7 @@ enum statement {
     S_WORKER_REGISTER,       /* owner, host, pid, version, lease_ms */
     S_WORKER_RENEW,          /* owner, lease_ms */
     S_WORKER_LEAVE,          /* owner */
-    S_JOBS_CLAIM,            /* owner, limit, after, share, only -> see job.c */
+    S_JOBS_CLAIM,            /* owner, limit, after, share, only, careful -> see job.c */
     S_JOBS_BACK,             /* owner, jobs, fences -> those that are still ours */
     S_STEP_PASS,             /* job, owner, fence, deadline_ms, next */
     S_STEP_NAME,             /* ..., name, runtime, runtime_name, config */

@@ -130,12 +130,20 @@ class Stuck(Case):
         stage.producer.send(subs[0].created())
         eventually(lambda: [j["state"] for j in stage.db.jobs(subs[0].uuid)] == ["running"], 20, "it runs")
         self.trouble(stage, "provisioning_job", "XX001", when=f"WHEN (NEW.subscription_uuid = '{subs[0].uuid}')")
-        stage.producer.send(*(s.created() for s in subs[1:]))
-        eventually(lambda: all((stage.db.config(s.uuid) or {}).get("status") == "ready" for s in subs[1:]), 30,
-                   "the others go on", describe=stage.describe)
+        self.others_go_on(stage, subs[1:10])
         self.assertLessEqual(len([e for e in stage.workers[0].logs() if e["level"] in ("warn", "error")]), 8)
+        say("and now as the first that each claim meets")
+        stage.workers[0].stop()
+        self.assertEqual(self.running(stage), 1)
+        stage.workers[0].start()
+        self.others_go_on(stage, subs[10:])
         self.no_trouble(stage)
         stage.promise({s.uuid: Expected(True, name=s.name) for s in subs}, timeout=30)
+
+    def others_go_on(self, stage, subs):
+        stage.producer.send(*(s.created() for s in subs))
+        eventually(lambda: all((stage.db.config(s.uuid) or {}).get("status") == "ready" for s in subs), 30,
+                   "the others go on", describe=stage.describe)
 
     def test_a_full_disk(self):
         """No statement that writes works, while the connection lives: said once, no storm of retries; all goes on."""
@@ -292,6 +300,37 @@ class Stuck(Case):
         stage.langflow.clear_faults()
         worker.start()
         stage.promise(expected, timeout=30)
+
+    def test_a_second_signal_ends_at_once(self):
+        stage = self.stage(overrides={"worker.lease": "3s"})
+        worker = stage.workers[0]
+        stage.langflow.fault("hang", every=True, path_prefix="/api/")
+        expected = self.create(stage, "impatient", 5)
+        eventually(lambda: stage.db.value("SELECT count(*) FROM provisioning_job WHERE step = 'workspace' AND "
+                                          "state = 'running'") == 5, 20, "all ask and wait", describe=stage.describe)
+        worker.process.send_signal(signal.SIGTERM)
+        time.sleep(1)
+        self.assertTrue(worker.alive(), "requests under way are heard out")
+        worker.stop(timeout=3)
+        stage.langflow.clear_faults()
+        worker.start()
+        stage.promise(expected, timeout=40)
+
+    def test_it_ends_while_the_database_is_away(self):
+        stage = self.stage()
+        worker = stage.workers[0]
+        self.slow(stage, 300)
+        expected = self.create(stage, "away", 20)
+        eventually(lambda: self.running(stage) > 5, 20, "jobs are in hand", describe=stage.describe)
+        stage.db.close()
+        self.postgres.kill()
+        expected.update(self.create(stage, "away-more", 5, first=100))
+        time.sleep(1)
+        worker.stop(timeout=15)
+        self.postgres.start()
+        self.quick(stage)
+        worker.start()
+        stage.promise(expected, timeout=60)
 
     # ---- orders that overtake each other ----
 
