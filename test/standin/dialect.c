@@ -3,7 +3,7 @@
 #include "base/str.h"
 
 static const struct dialect *const dialects[] = {&dialect_workspaces, &dialect_collections,
-                                                 &dialect_ragflow};
+                                                 &dialect_ragflow, &dialect_langflow};
 
 const struct dialect *dialect_find(const char *name)
 {

@@ -85,6 +85,8 @@ extern const struct dialect dialect_workspaces, dialect_collections;
 
 /* RAGFlow itself (ragflow.h). */
 extern const struct dialect dialect_ragflow;
+/* Langflow itself (langflow.h). */
+extern const struct dialect dialect_langflow;
 
 /* NULL for a name that is none. */
 const struct dialect *dialect_find(const char *name);
