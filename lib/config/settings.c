@@ -17,7 +17,7 @@ enum {
     LABEL_MAX = 192,
     PAIR_VALUE_MAX = 64 * 1024,
     MILLION = 1000000,
-    TYPO_MAX = 2,      /* letters wrong in a key that still gets a suggestion */
+    TYPO_MAX = 2,      /* letters wrong in a key that still earns a suggestion */
     TYPO_KEY_MAX = 32, /* longer ones get the list instead */
 };
 

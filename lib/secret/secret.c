@@ -107,7 +107,7 @@ void secret_wipe(char *s)
 
 void secret_harden_process(void)
 {
-    /* Hardening only: where the system refuses, the program is no less correct. */
+    /* Hardening only: where the kernel refuses, the program is no less correct. */
     const struct rlimit none = {0, 0};
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     (void)setrlimit(RLIMIT_CORE, &none);

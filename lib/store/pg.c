@@ -216,7 +216,7 @@ static void deliver(struct pg *p)
     }
 }
 
-/* Everything open gets its fate; what callbacks submit meanwhile waits for the next turn. */
+/* Everything open meets its fate; what callbacks submit meanwhile waits for the next turn. */
 static void fail_all(struct pg *p)
 {
     for (struct stmt *s = p->head; s; s = s->next)
