@@ -295,6 +295,7 @@ static void serve(struct lf_call *c, const struct route *route, const char *arg,
         else
             route->fn(c);
     }
+    c->arg = NULL;
     cJSON_Delete(c->body);
 }
 

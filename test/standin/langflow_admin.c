@@ -75,10 +75,17 @@ static struct lf_record *plant_user(struct lf_store *s, const cJSON *wanted)
         return NULL;
     lf_set(user->json, "is_active", cJSON_CreateBool(json_bool(wanted, "is_active", true)));
     cJSON_ArrayForEach(one, json_get(wanted, "flows"))
+    {
         lf_flow_new(s, user, json_str(one, "id"), one);
-    cJSON_ArrayForEach(one, json_get(wanted, "variables")) lf_variable_new(s, user, one);
+    }
+    cJSON_ArrayForEach(one, json_get(wanted, "variables"))
+    {
+        lf_variable_new(s, user, one);
+    }
     cJSON_ArrayForEach(one, json_get(wanted, "keys"))
+    {
         lf_key_new(s, user, "planted", cJSON_IsString(one) ? one->valuestring : password);
+    }
     return user;
 }
 
@@ -116,7 +123,10 @@ void lf_plant(void *store, const cJSON *objects, struct reply *out)
     lf_settle(s);
     if (cJSON_IsArray(objects)) {
         const cJSON *one;
-        cJSON_ArrayForEach(one, objects) ok = ok && plant_one(s, one, ids);
+        cJSON_ArrayForEach(one, objects)
+        {
+            ok = ok && plant_one(s, one, ids);
+        }
     } else {
         ok = plant_one(s, objects, ids);
     }

@@ -133,9 +133,12 @@ void lf_project_patch(struct lf_call *c)
     if (!p)
         return;
     if (holder && holder != p) {
-        reply_detail(c->out, 500,
-                     "(sqlite3.IntegrityError) UNIQUE constraint failed: "
-                     "folder.user_id, folder.name");
+        if (c->s->minor >= 13)
+            reply_detail(c->out, 409, "Project name must be unique");
+        else
+            reply_detail(c->out, 500,
+                         "(sqlite3.IntegrityError) UNIQUE constraint failed: folder.user_id, "
+                         "folder.name");
         return;
     }
     lf_take(p->json, c->body, members);

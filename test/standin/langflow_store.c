@@ -136,9 +136,10 @@ static void erase(struct lf_store *s, struct lf_record *r);
 
 static void erase_messages(struct lf_store *s, const char *flow_id)
 {
-    struct lf_record *m;
-    while ((m = lf_by_alias(s, LF_MESSAGE, flow_id, NULL)))
+    for (struct lf_record *m = lf_by_alias(s, LF_MESSAGE, flow_id, NULL), *next; m; m = next) {
+        next = lf_by_alias(s, LF_MESSAGE, flow_id, m);
         erase(s, m);
+    }
 }
 
 static void erase_flows_of(struct lf_store *s, struct lf_record *project)
@@ -153,12 +154,16 @@ static void erase_flows_of(struct lf_store *s, struct lf_record *project)
 
 static void erase_owned(struct lf_store *s, struct lf_record *user)
 {
-    /* Before 1.13 a user's flows go without their messages. */
-    while (s->minor < 13 && user->first[LF_FLOW])
-        erase_row(s, user->first[LF_FLOW]);
-    for (int kind = 0; kind < LF_KINDS; kind++) {
-        while (user->first[kind])
-            erase(s, user->first[kind]);
+    /* From the last kind on: a project would take its flows, messages and all. */
+    for (int kind = LF_KINDS - 1; kind >= 0; kind--) {
+        for (struct lf_record *r = user->first[kind], *next; r; r = next) {
+            next = r->next;
+            /* Before 1.13 a user's flows go without their messages. */
+            if (kind == LF_FLOW && s->minor < 13)
+                erase_row(s, r);
+            else
+                erase(s, r);
+        }
     }
 }
 
@@ -185,24 +190,32 @@ void lf_remove(struct lf_store *s, struct lf_record *r, int64_t ms)
     }
 }
 
+static struct lf_record *take_due(struct lf_store *s)
+{
+    struct lf_record **at = &s->dying, *r;
+    while (*at && (*at)->until_ms > s->now_ms)
+        at = &(*at)->next_dying;
+    r = *at;
+    if (r)
+        *at = r->next_dying;
+    return r;
+}
+
 void lf_settle(struct lf_store *s)
 {
+    struct lf_record *r;
     s->now_ms = clock_mono_ms();
-    for (struct lf_record *r = s->dying; r;) {
-        if (r->until_ms > s->now_ms) {
-            r = r->next_dying;
-            continue;
-        }
+    while ((r = take_due(s)))
         erase(s, r);
-        r = s->dying; /* others may have gone with it */
-    }
 }
 
 void lf_clear(struct lf_store *s)
 {
     for (int kind = 0; kind < LF_KINDS; kind++) {
-        while (s->first[kind])
-            erase(s, s->first[kind]);
+        for (struct lf_record *r = s->first[kind], *next; r; r = next) {
+            next = r->next;
+            erase(s, r);
+        }
     }
 }
 

@@ -272,8 +272,10 @@ void lf_user_list(struct lf_call *c)
     cJSON *json = cJSON_CreateObject();
     cJSON_AddNumberToObject(json, "total_count", (double)n);
     cJSON *users = cJSON_AddArrayToObject(json, "users");
-    for (int64_t i = skip; i < (int64_t)n && i - skip < limit; i++)
-        cJSON_AddItemToArray(users, cJSON_Duplicate(found[((size_t)i + turn) % n]->json, true));
+    for (int64_t i = skip; i < (int64_t)n && i - skip < limit; i++) {
+        size_t at = ((size_t)i + turn) % (n ? n : 1);
+        cJSON_AddItemToArray(users, cJSON_Duplicate(found[at]->json, true));
+    }
     if (c->s->minor >= 13)
         cJSON_AddObjectToObject(json, "deletion_requests");
     free(found);
