@@ -12,6 +12,7 @@ from harness import Case, Expected, Subscription, eventually, main, say
 KILLS = int(os.environ.get("KILLS", "100"))
 SEED = int(os.environ.get("KILLS_SEED", "20261121"))
 TAKEOVER_S = 20
+WORK_S = 5
 
 
 class Kills(Case):
@@ -25,28 +26,38 @@ class Kills(Case):
         return sub, sub.created(), True
 
     def test_killed_under_load(self):
+        """Each victim is killed in the middle of its work, and the work never ends."""
         rng = random.Random(SEED)
         say(f"{KILLS} kills, seed {SEED}")
-        stage = self.stage(workers=2, overrides={"worker.lease": "3s", "worker.probe_settle": "300ms"})
+        # Static members: one that comes back takes its partitions at once, and so has work to be killed in.
+        kafka = {"session.timeout.ms": "6000", "heartbeat.interval.ms": "1000", "group.instance.id": "env:REPLICA"}
+        stage = self.stage(workers=2, overrides={"worker.lease": "3s", "worker.probe_settle": "300ms",
+                                                 "kafka.properties": kafka})
         foreign = stage.plant_foreign(20)
         for standin in (stage.langflow, stage.ragflow):
             standin.fault("lose_reply", probability=0.02, seed=SEED, path_prefix="/api/")
             standin.fault("delay_reply", every=True, ms=30, path_prefix="/api/")
-        expected, living = {}, []
+        expected, living, at_work, jobs_cut = {}, [], 0, 0
         for kill in range(KILLS):
-            for _ in range(rng.randrange(4, 12)):
+            for _ in range(rng.randrange(8, 24)):
                 sub, event, active = self.load(rng, len(expected), living)
                 expected[sub.uuid] = Expected(active, sub.rag, sub.name if active else None, known=False)
                 stage.producer.send(*[event] * rng.randrange(1, 3), binary=rng.random() < 0.5, flush=False)
             stage.producer.flush()
             victim = rng.choice(stage.workers)
-            time.sleep(rng.uniform(0.02, 0.6))
+            self.wait_for_work(stage, victim)
+            time.sleep(rng.uniform(0, 0.15))
             self.assertTrue(victim.alive(), victim.tail())
             victim.kill()
+            cut = len(self.running_of(stage, victim))
+            at_work += cut > 0
+            jobs_cut += cut
             victim.start(ready=False)
             if kill % 10 == 9:
-                say(f"{kill + 1} kills; {stage.db.events()} of {len(stage.producer.sent)} events taken in, "
+                say(f"{kill + 1} kills, {at_work} in the middle of work, {jobs_cut} jobs cut off; "
+                    f"{stage.db.events()} of {len(stage.producer.sent)} messages are distinct events taken in, "
                     f"{stage.db.live_jobs()} jobs live")
+        self.assertGreaterEqual(at_work, KILLS * 3 // 4, "too many were killed when they had nothing to lose")
         for worker in stage.workers:
             worker.wait_ready(60)
         stage.promise(expected, foreign, timeout=300)
@@ -54,6 +65,12 @@ class Kills(Case):
             say(f"{standin.dialect}: {standin.faults()[0]['fired']} answers lost besides")
         for worker in stage.workers:
             worker.assert_clean()
+
+    def wait_for_work(self, stage, worker):
+        """Until it has jobs under way; not for ever, for others may have done it all."""
+        end = time.monotonic() + WORK_S
+        while time.monotonic() < end and not self.running_of(stage, worker):
+            time.sleep(0.01)
 
     def running_of(self, stage, worker):
         return {r["id"] for r in stage.db.rows(

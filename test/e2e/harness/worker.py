@@ -98,7 +98,7 @@ class Installation:
         """Runs one of the program's commands to its end; returns its standard output."""
         config = self.config_file("command", "127.0.0.1:0")
         done = subprocess.run([environment("PROVISIONER"), *argv], env={**os.environ, **self.env,
-                              "PROVISIONER_CONFIG": config}, input=stdin, stdout=subprocess.PIPE,
+                              "REPLICA": "command", "PROVISIONER_CONFIG": config}, input=stdin, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, text=True, timeout=timeout)
         assert not SANITIZER.search(done.stderr), done.stderr
         if check is not None:
@@ -124,7 +124,8 @@ class Worker:
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [*WITH_US, *self.wrapper, environment("PROVISIONER"), "run", "--config", self.config],
-                env={**os.environ, **self.installation.env}, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                env={**os.environ, **self.installation.env, "REPLICA": self.name}, stdin=subprocess.DEVNULL,
+                stdout=log, stderr=log)
         if ready:
             self.wait_ready(timeout)
         return self
