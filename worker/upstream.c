@@ -145,9 +145,12 @@ struct upstream *upstreams_get(struct upstreams *u, const char *runtime, enum pr
     }
     const struct config_product *c = product_of(r, product);
     if (!driver_of(c, product)) {
-        err_set(err, ERR_UNAVAILABLE,
-                "runtime \"%s\": this program has no driver for %s api \"%s\"", runtime,
-                product_name(product), c->api);
+        err_set(
+            err, ERR_UNAVAILABLE,
+            "runtime \"%s\": this version has no driver for %s api \"%s\"; give it one that speaks "
+            "\"%s\" there, then send SIGHUP",
+            runtime, product_name(product), c->api,
+            product == PRODUCT_LANGFLOW ? "workspaces" : "collections");
         return NULL;
     }
     for (struct upstream *up = u->list; up; up = up->next) {
