@@ -531,15 +531,15 @@ static int scan_document(struct scan *s)
     return s->want == WANT_END ? 0 : refuse(s, s->p, "the document ends too early");
 }
 
-int json_parse(const char *p, size_t n, const struct json_limits *limits, cJSON **out,
-               struct json_fault *fault)
+static int scan_begin(struct scan *s, const char *p, size_t n, const struct json_limits *limits,
+                      struct json_fault *fault)
 {
     *fault = (struct json_fault){.internal = false};
     if (n > limits->size) {
         snprintf(fault->reason, sizeof(fault->reason), "larger than %zu bytes", limits->size);
         return -1;
     }
-    struct scan s = {
+    *s = (struct scan){
         .start = p,
         .p = p,
         .end = p + n,
@@ -548,6 +548,15 @@ int json_parse(const char *p, size_t n, const struct json_limits *limits, cJSON 
         .want = WANT_VALUE,
         .fault = fault,
     };
+    return 0;
+}
+
+int json_parse(const char *p, size_t n, const struct json_limits *limits, cJSON **out,
+               struct json_fault *fault)
+{
+    struct scan s;
+    if (scan_begin(&s, p, n, limits, fault))
+        return -1;
     int r = scan_document(&s);
     free(s.names);
     if (r)
@@ -558,6 +567,45 @@ int json_parse(const char *p, size_t n, const struct json_limits *limits, cJSON 
         return out_of_memory(fault);
     *out = tree;
     return 0;
+}
+
+static int scan_members(struct scan *s, json_member_fn *fn, void *ctx)
+{
+    const char *value = NULL; /* where the value of a member of the outermost object begins */
+    for (;;) {
+        skip_space(s);
+        if (s->p == s->end)
+            break;
+        if (s->depth == 0 && s->want == WANT_VALUE && *s->p != '{')
+            return refuse(s, s->p, "expected an object");
+        if (s->depth == 1 && s->want == WANT_VALUE)
+            value = s->p;
+        if (step(s))
+            return -1;
+        if (s->depth == 1 && s->want == WANT_NEXT && value) {
+            struct name key = top(s)->key;
+            struct json_member m = {key.p, key.n, value, (size_t)(s->p - value)};
+            fn(ctx, &m);
+            value = NULL;
+        }
+    }
+    return s->want == WANT_END ? 0 : refuse(s, s->p, "the document ends too early");
+}
+
+int json_members(const char *p, size_t n, const struct json_limits *limits, json_member_fn *fn,
+                 void *ctx, struct json_fault *fault)
+{
+    struct scan s;
+    if (scan_begin(&s, p, n, limits, fault))
+        return -1;
+    int r = scan_members(&s, fn, ctx);
+    free(s.names);
+    return r;
+}
+
+bool json_member_is(const struct json_member *m, const char *name)
+{
+    return m->name_len == strlen(name) && memcmp(m->name, name, m->name_len) == 0;
 }
 
 /* --- Trees --------------------------------------------------------------------------------------

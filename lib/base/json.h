@@ -34,6 +34,25 @@ struct json_fault {
 int json_parse(const char *p, size_t n, const struct json_limits *limits, cJSON **out,
                struct json_fault *fault);
 
+/* A member of an object as it is written, without the space around it. */
+struct json_member {
+    const char *name; /* between its quotes, escapes as they are */
+    size_t name_len;
+    const char *value;
+    size_t value_len;
+};
+
+typedef void json_member_fn(void *ctx, const struct json_member *member);
+
+/*
+ * Tells the members of an object in their order, without building anything: for documents that pass
+ * through. The check is the same as json_parse's; what fn was told counts only where 0 comes back.
+ */
+int json_members(const char *p, size_t n, const struct json_limits *limits, json_member_fn *fn,
+                 void *ctx, struct json_fault *fault);
+/* For names that are written without escapes. */
+bool json_member_is(const struct json_member *m, const char *name);
+
 /* Appends "/token" with ~ and / escaped (RFC 6901); cuts rather than overflows. */
 void json_pointer_push(char pointer[JSON_POINTER_MAX], const char *token);
 void json_pointer_push_index(char pointer[JSON_POINTER_MAX], size_t index);

@@ -149,3 +149,15 @@ void naming_marker(const char *subscription_uuid, char out[MARKER_MAX])
 {
     snprintf(out, MARKER_MAX, "waldur-subscription:%s", subscription_uuid);
 }
+
+void naming_flow_uuid(const char *subscription_uuid, char out[UUID_TEXT])
+{
+    static const char space[] = "waldur-subscription-flow:";
+    enum { VERSION_AT = 12, VARIANT_AT = 16 };
+    char text[sizeof(space) + UUID_TEXT], hex[65];
+    snprintf(text, sizeof(text), "%s%s", space, subscription_uuid);
+    str_sha256_hex(hex, text, strlen(text));
+    hex[VERSION_AT] = '8';
+    hex[VARIANT_AT] = "89ab"[(unsigned char)hex[VARIANT_AT] & 3U];
+    (void)uuid_parse(hex, 32, out);
+}

@@ -40,4 +40,10 @@ void naming_normalise(const char *in, char *out, size_t size);
 /* "waldur-subscription:<uuid>": on everything that is created upstream. */
 void naming_marker(const char *subscription_uuid, char out[MARKER_MAX]);
 
+/*
+ * The id of the subscription's own flow: always the same, so that making it twice makes one.
+ * A version-8 UUID (RFC 9562, 5.8) out of a SHA-256: Langflow 1.13 refuses version 5 for flows.
+ */
+void naming_flow_uuid(const char *subscription_uuid, char out[UUID_TEXT]);
+
 #endif

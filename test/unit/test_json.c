@@ -5,6 +5,7 @@
 
 #include <cmocka.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -540,6 +541,66 @@ static void property_parse_and_text_are_inverse(void **state)
     buf_done(&b);
 }
 
+/* ---- members ---- */
+
+struct told {
+    size_t n;
+    char text[256];
+};
+
+static void tell(void *ctx, const struct json_member *m)
+{
+    struct told *t = ctx;
+    size_t at = strlen(t->text);
+    snprintf(t->text + at, sizeof(t->text) - at, "%.*s=%.*s;", (int)m->name_len, m->name,
+             (int)m->value_len, m->value);
+    t->n++;
+}
+
+static void members_are_told_as_written(void **state)
+{
+    (void)state;
+    static const char text[] =
+        " { \"a\" : 1.50 ,\"b\":{\"x\":[1, {\"y\":2}]} , \"c\\\"d\":\"e\\n\",\"f\":[ ]\n,"
+        "\"g\":null}  ";
+    struct told t = {0};
+    struct json_fault fault;
+    assert_int_equal(json_members(text, strlen(text), &limits, tell, &t, &fault), 0);
+    assert_string_equal(t.text, "a=1.50;b={\"x\":[1, {\"y\":2}]};c\\\"d=\"e\\n\";f=[ ];g=null;");
+    assert_int_equal(t.n, 5);
+
+    struct json_member m = {"name", 4, "1", 1};
+    assert_true(json_member_is(&m, "name"));
+    assert_false(json_member_is(&m, "nam"));
+    assert_false(json_member_is(&m, "names"));
+}
+
+static void members_need_a_sound_object(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"",
+                                      "[]",
+                                      "1",
+                                      "{\"a\":1",
+                                      "{\"a\":1}x",
+                                      "{\"a\":1,\"a\":2}",
+                                      "{\"a\":{\"b\":1,\"b\":1}}",
+                                      "{\"a\":01}",
+                                      "{a:1}"};
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        struct told t = {0};
+        struct json_fault fault;
+        assert_int_equal(json_members(bad[i], strlen(bad[i]), &limits, tell, &t, &fault), -1);
+        assert_true(fault.reason[0] != '\0');
+    }
+    struct told t = {0};
+    struct json_fault fault;
+    const struct json_limits small = {.size = 4, .depth = 64, .string = 64};
+    assert_int_equal(json_members("{   }", 5, &small, tell, &t, &fault), -1);
+    assert_int_equal(json_members("{}", 2, &small, tell, &t, &fault), 0);
+    assert_int_equal(t.n, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -553,6 +614,8 @@ int main(void)
         cmocka_unit_test(looks_things_up),
         cmocka_unit_test(decodes_strings),
         cmocka_unit_test(numbers_survive_to_the_last_bit),
+        cmocka_unit_test(members_are_told_as_written),
+        cmocka_unit_test(members_need_a_sound_object),
         cmocka_unit_test(property_parse_and_text_are_inverse),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -318,6 +318,19 @@ static void properties(void **state)
     }
 }
 
+/* Recorded once: another id for the same subscription would make a second flow. */
+static void flow_ids(void **state)
+{
+    (void)state;
+    char a[UUID_TEXT], b[UUID_TEXT];
+    naming_flow_uuid(SUB_UUID, a);
+    naming_flow_uuid("00000000-0000-4000-8000-000000000000", b);
+    assert_string_not_equal(a, b);
+    assert_int_equal(a[14], '8');
+    assert_non_null(strchr("89ab", a[19]));
+    assert_string_equal(a, "0b4b33c9-3a4a-805a-9b3e-2ce9aa61b145");
+}
+
 static void markers(void **state)
 {
     (void)state;
@@ -336,6 +349,7 @@ int main(void)
         cmocka_unit_test(what_differs_behind_the_cut_still_counts),
         cmocka_unit_test(borders_are_not_injective),
         cmocka_unit_test(properties),
+        cmocka_unit_test(flow_ids),
         cmocka_unit_test(markers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
