@@ -160,7 +160,8 @@ struct driver_op {
 
     struct native_variable *variables;
     size_t n_variables;
-    bool variables_listed, variables_begun, variables_made;
+    bool variables_listed, variables_begun, variables_made, variables_late;
+    int variable_misses;
 
     struct native_item *queue;
     size_t n_queue, at; /* items, and the one in hand */

@@ -15,7 +15,7 @@
 #define GENERIC    "Generic"
 #define CREDENTIAL "Credential"
 
-enum { REFUSALS_MAX = 2 };
+enum { REFUSALS_MAX = 2, MISSES_MAX = 2 };
 
 /* A Generic value that begins so is refused: it would look encrypted. */
 static const char encrypted[] = "gAAAAA";
@@ -159,12 +159,16 @@ static bool compare_one(struct driver_op *op, const cJSON *list, size_t i)
         n += named;
         edited += named && !holds(there, v);
     }
+    if (n == 0 && v->written) {
+        op->variables_late = op->variables_late || !is_hidden(v->name);
+        return true;
+    }
     if (n == 0) {
-        bool done = v->written && is_hidden(v->name);
-        return done || native_queue(op, &native_variable_create, "", NULL, NULL, i);
+        return native_queue(op, &native_variable_create, "", NULL, NULL, i);
     }
     bool fine = !differs(first, v) || queue_one(op, &native_variable_update, first, i);
-    cJSON_ArrayForEach(there, n > 1 ? list : NULL)
+    const cJSON *again = n > 1 ? list : NULL;
+    cJSON_ArrayForEach(there, again)
     {
         if (fine && str_eq(json_str(there, "name"), v->name) &&
             is_surplus(there, v, there == first, edited)) {
@@ -184,6 +188,23 @@ static bool is_wanted(const struct driver_op *op, const char *name)
     return false;
 }
 
+static void doubt(struct driver_op *op)
+{
+    native_queue_clear(op);
+    op->variables_listed = false;
+}
+
+/* What was made does not show. A commit may come after its answer, so not at once again. */
+static void late(struct driver_op *op)
+{
+    op->variables_late = false;
+    native_settle(op);
+    for (size_t i = 0; op->variable_misses >= MISSES_MAX && i < op->n_variables; i++) {
+        op->variables[i].written = false;
+    }
+    op->variable_misses = op->variable_misses >= MISSES_MAX ? 0 : op->variable_misses + 1;
+}
+
 void native_variables_compare(struct driver_op *op, const cJSON *list)
 {
     const cJSON *there = NULL;
@@ -201,6 +222,10 @@ void native_variables_compare(struct driver_op *op, const cJSON *list)
         }
     }
     op->variables_listed = fine;
+    if (op->variables_late && !op->failed) {
+        doubt(op);
+        late(op);
+    }
 }
 
 static void build_list(struct driver_op *op, struct exchange_request *r)
@@ -251,12 +276,6 @@ static void build_change(struct driver_op *op, struct exchange_request *r)
     native_url(op, r, VARIABLES, item->id, NULL);
     native_json(r);
     add_body(&r->body, &op->variables[item->variable], item->id);
-}
-
-static void doubt(struct driver_op *op)
-{
-    native_queue_clear(op);
-    op->variables_listed = false;
 }
 
 /* What was made has to show in a list: there may be two of it now. */
