@@ -1,5 +1,6 @@
 #include "driver/facade.h"
 #include "langflow/langflow.h"
+#include "langflow/native.h"
 
 #include "base/json.h"
 #include "base/str.h"
@@ -156,5 +157,11 @@ static const struct driver_class workspaces = {
 
 const struct driver_class *langflow_driver(const char *api)
 {
-    return str_eq(api, workspaces.api) ? &workspaces : NULL;
+    static const struct driver_class *const classes[] = {&workspaces, &native_class};
+    for (size_t i = 0; i < ARRAY_LEN(classes); i++) {
+        if (str_eq(api, classes[i]->api)) {
+            return classes[i];
+        }
+    }
+    return NULL;
 }

@@ -1,0 +1,415 @@
+/*
+ * The tenant's flows, and the messages that hang on them.
+ */
+#include "langflow/native.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/str.h"
+
+#define FLOWS    "/api/v1/flows/"
+#define MESSAGES "/api/v1/monitor/messages"
+
+enum { MISSES_MAX = 3, LISTS_MAX = 3 };
+
+static const char list_all[] = "?header_flows=true&get_all=true&remove_example_flows=true";
+
+static const char *own_id(const struct driver_op *op)
+{
+    return op->target->flow_uuid;
+}
+
+/* ---- one flow ---- */
+
+static void build_get(struct driver_op *op, struct exchange_request *r)
+{
+    native_url(op, r, FLOWS, own_id(op), NULL);
+}
+
+static bool not_found(struct driver_op *op)
+{
+    if (op->put && op->misses++ < MISSES_MAX) {
+        native_settle(op); /* it was said to be made: 1.8 commits after the answer */
+        return true;
+    }
+    op->put = false;
+    op->flow = FLOW_ABSENT;
+    return true;
+}
+
+static bool found(struct driver_op *op)
+{
+    op->flow = FLOW_THERE;
+    op->readback = true;
+    return true;
+}
+
+static bool feed_get(struct driver_op *op, struct native_answer *a)
+{
+    struct native_flow_seen seen;
+    bool json = a->r->content_type[0] == '\0' || str_eq(a->r->content_type, "application/json");
+    if (a->verdict == VERDICT_GONE) {
+        return not_found(op);
+    }
+    if (a->verdict == VERDICT_ODD) {
+        /* Larger than what is taken, or a page where there is nothing; only the list knows. */
+        op->by_list = !(json && a->r->truncated);
+        return op->by_list || found(op);
+    }
+    if (!native_flow_seen(op, a, own_id(op), &seen) || !seen.flow_fits) {
+        return false;
+    }
+    if (!seen.user_fits) {
+        if (!op->kept || op->proven) {
+            return false;
+        }
+        native_leave(op); /* the key that was held is another user's */
+        return true;
+    }
+    op->proven = true;
+    op->user = USER_THERE;
+    return found(op);
+}
+
+const struct native_step native_flow_get = {.what = "looking for the workspace's flow",
+                                            .method = METHOD_GET,
+                                            .as = AS_TENANT,
+                                            .build = build_get,
+                                            .feed = feed_get};
+
+static void build_put(struct driver_op *op, struct exchange_request *r)
+{
+    native_url(op, r, FLOWS, own_id(op), NULL);
+    native_json(r);
+    (void)native_template_body(op, &r->body);
+}
+
+static bool feed_put(struct driver_op *op, struct native_answer *a)
+{
+    struct native_flow_seen seen;
+    if (a->verdict == VERDICT_GONE) {
+        native_fail(op, ERR_CONFLICT,
+                    "the id of the workspace's flow (%s) is taken by another account of Langflow, "
+                    "or of none; delete that flow there, then replay",
+                    own_id(op));
+        return true;
+    }
+    if (a->r->status == 413) {
+        native_fail(op, ERR_INVALID, "flow \"%.100s\" is larger than the server takes",
+                    op->target->flow_id);
+        return true;
+    }
+    if (!native_flow_seen(op, a, own_id(op), &seen) || !seen.flow_fits || !seen.user_fits) {
+        return false;
+    }
+    op->flow = FLOW_THERE;
+    op->put = true;
+    op->readback = false;
+    op->misnamed = !seen.name_fits;
+    str_copy(a->out->external_id, sizeof(a->out->external_id), own_id(op));
+    return true;
+}
+
+static void doubt_put(struct driver_op *op)
+{
+    op->flow = FLOW_UNKNOWN;
+}
+
+const struct native_step native_flow_put = {.what = "making the workspace's flow",
+                                            .effect = "flow.put",
+                                            .method = METHOD_PUT,
+                                            .as = AS_TENANT,
+                                            .build = build_put,
+                                            .feed = feed_put,
+                                            .doubt = doubt_put};
+
+static void build_rename(struct driver_op *op, struct exchange_request *r)
+{
+    native_url(op, r, FLOWS, own_id(op), NULL);
+    native_json(r);
+    buf_adds(&r->body, "{\"name\":");
+    buf_add_json(&r->body, op->flow_name);
+    buf_addc(&r->body, '}');
+}
+
+/*
+ * A server renames what it makes where the name is taken. Where it insists, another flow of the
+ * tenant's has the name, and keeps it: ours is known by its id.
+ */
+static bool feed_rename(struct driver_op *op, struct native_answer *a)
+{
+    struct native_flow_seen seen;
+    bool taken = a->verdict == VERDICT_REFUSED && (a->r->status == 400 || a->r->status == 409);
+    if (!taken && (!native_flow_seen(op, a, own_id(op), &seen) || !seen.name_fits)) {
+        return false;
+    }
+    op->misnamed = false;
+    return true;
+}
+
+const struct native_step native_flow_rename = {.what = "renaming the workspace's flow",
+                                               .effect = "flow.rename",
+                                               .method = METHOD_PATCH,
+                                               .as = AS_TENANT,
+                                               .build = build_rename,
+                                               .feed = feed_rename};
+
+/* ---- all of them ---- */
+
+static void build_list(struct driver_op *op, struct exchange_request *r)
+{
+    native_url(op, r, FLOWS, NULL, list_all);
+}
+
+/* What a server lists beside the tenant's own (examples without an owner) is not ours to touch. */
+static bool is_foreign(const struct driver_op *op, const cJSON *flow)
+{
+    char owner[UUID_TEXT];
+    const cJSON *member = cJSON_GetObjectItemCaseSensitive(flow, "user_id");
+    return member && !(native_uuid(flow, "user_id", owner) && str_eq(owner, op->user_id));
+}
+
+static bool queue_flows(struct driver_op *op, const cJSON *list)
+{
+    const cJSON *flow = NULL;
+    bool closing = op->goal == DRIVER_CLOSED;
+    const struct native_step *step = closing ? &native_flow_close : &native_flow_delete;
+    cJSON_ArrayForEach(flow, list)
+    {
+        char id[UUID_TEXT];
+        bool done = closing && str_eq(json_str(flow, "access_type"), "PRIVATE");
+        if (done || is_foreign(op, flow) || !native_uuid(flow, "id", id)) {
+            continue;
+        }
+        if (!native_queue(op, step, id, json_str(flow, "name"), json_str(flow, "endpoint_name"),
+                          0)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void look_for_own(struct driver_op *op, const cJSON *list)
+{
+    const cJSON *flow = NULL;
+    op->by_list = false;
+    cJSON_ArrayForEach(flow, list)
+    {
+        char id[UUID_TEXT];
+        if (native_uuid(flow, "id", id) && str_eq(id, own_id(op))) {
+            (void)found(op);
+            return;
+        }
+    }
+    (void)not_found(op);
+}
+
+static bool feed_list(struct driver_op *op, struct native_answer *a)
+{
+    cJSON *list = native_tree(a);
+    bool fine = cJSON_IsArray(list);
+    if (fine && op->goal == DRIVER_PRESENT) {
+        look_for_own(op, list);
+    } else if (fine) {
+        bool stuck = op->flow_lists++ > 0 && op->gained == 0;
+        native_queue_clear(op);
+        op->gained = 0;
+        op->flows_listed = true;
+        if (!stuck || op->goal == DRIVER_CLOSED) {
+            (void)queue_flows(op, list);
+        }
+    }
+    cJSON_Delete(list);
+    return fine;
+}
+
+const struct native_step native_flow_list = {.what = "listing the workspace's flows",
+                                             .method = METHOD_GET,
+                                             .as = AS_TENANT,
+                                             .build = build_list,
+                                             .feed = feed_list};
+
+static void doubt_list(struct driver_op *op)
+{
+    native_queue_clear(op);
+    op->flows_listed = false;
+    op->flow_lists = 0;
+}
+
+/* 1.8 clears an endpoint's name that is not said again. */
+static void build_close(struct driver_op *op, struct exchange_request *r)
+{
+    const struct native_item *item = native_item(op);
+    native_url(op, r, FLOWS, item->id, NULL);
+    native_json(r);
+    buf_adds(&r->body, "{\"access_type\":\"PRIVATE\"");
+    if (item->endpoint) {
+        buf_adds(&r->body, ",\"endpoint_name\":");
+        buf_add_json(&r->body, item->endpoint);
+    }
+    if (item->step == &native_flow_close_locked) {
+        buf_adds(&r->body, ",\"name\":");
+        buf_add_json(&r->body, item->name ? item->name : "");
+    }
+    buf_addc(&r->body, '}');
+}
+
+static bool feed_close(struct driver_op *op, struct native_answer *a)
+{
+    struct native_flow_seen seen;
+    struct native_item *item = native_item(op);
+    if (a->r->status == 423 && item->step == &native_flow_close) {
+        item->step = &native_flow_close_locked;
+        return true;
+    }
+    bool fine = a->verdict == VERDICT_GONE ||
+                (native_flow_seen(op, a, item->id, &seen) && seen.flow_fits && seen.private);
+    if (fine) {
+        str_copy(a->out->external_id, sizeof(a->out->external_id), item->id);
+        native_item_done(op);
+    }
+    return fine;
+}
+
+const struct native_step native_flow_close = {.what = "making a flow private",
+                                              .effect = "flow.close",
+                                              .method = METHOD_PATCH,
+                                              .as = AS_TENANT,
+                                              .queued = true,
+                                              .build = build_close,
+                                              .feed = feed_close,
+                                              .doubt = doubt_list};
+
+/* 1.13 refuses to PATCH a locked flow; a PUT goes through, and leaves what it does not name. */
+const struct native_step native_flow_close_locked = {.what = "making a locked flow private",
+                                                     .effect = "flow.close",
+                                                     .method = METHOD_PUT,
+                                                     .as = AS_TENANT,
+                                                     .queued = true,
+                                                     .build = build_close,
+                                                     .feed = feed_close,
+                                                     .doubt = doubt_list};
+
+static void build_delete(struct driver_op *op, struct exchange_request *r)
+{
+    native_url(op, r, FLOWS, native_item(op)->id, NULL);
+}
+
+static bool feed_delete(struct driver_op *op, struct native_answer *a)
+{
+    if (a->verdict != VERDICT_GOOD && a->verdict != VERDICT_GONE) {
+        return false;
+    }
+    op->gained += a->verdict == VERDICT_GOOD;
+    a->out->effect = EFFECT_DONE;
+    str_copy(a->out->external_id, sizeof(a->out->external_id), native_item(op)->id);
+    native_item_done(op);
+    if (!native_item(op)) {
+        op->flows_listed = false; /* there may be more than one list shows */
+    }
+    return true;
+}
+
+const struct native_step native_flow_delete = {.what = "deleting a flow of the workspace",
+                                               .effect = "flow.delete",
+                                               .method = METHOD_DELETE,
+                                               .as = AS_TENANT,
+                                               .queued = true,
+                                               .build = build_delete,
+                                               .feed = feed_delete,
+                                               .doubt = doubt_list};
+
+/* ---- messages ---- */
+
+static void build_messages(struct driver_op *op, struct exchange_request *r)
+{
+    native_url(op, r, MESSAGES, NULL, NULL);
+}
+
+static void leave_messages(struct driver_op *op, const char *why)
+{
+    native_queue_clear(op);
+    op->messages_listed = true;
+    str_copy(op->residue, sizeof(op->residue), why);
+}
+
+/* Flows take their messages along; what is left of our own flow is named by its id. Sessions are
+ * nothing to go by: on 1.8 deleting one deletes everybody's. */
+static bool queue_messages(struct driver_op *op, const cJSON *list)
+{
+    const cJSON *message = NULL;
+    cJSON_ArrayForEach(message, list)
+    {
+        char id[UUID_TEXT], flow[UUID_TEXT];
+        bool ours = native_uuid(message, "flow_id", flow) && own_id(op) && str_eq(flow, own_id(op));
+        if (ours && native_uuid(message, "id", id) &&
+            !native_queue(op, &native_message_delete, id, NULL, NULL, 0)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool feed_messages(struct driver_op *op, struct native_answer *a)
+{
+    bool no_list =
+        a->verdict == VERDICT_ODD || a->verdict == VERDICT_GONE || a->verdict == VERDICT_REFUSED;
+    if (no_list) {
+        leave_messages(op, "chat messages could not be listed");
+        return true;
+    }
+    cJSON *list = native_tree(a);
+    bool fine = cJSON_IsArray(list);
+    if (fine) {
+        native_queue_clear(op);
+        op->messages_listed = queue_messages(op, list);
+    }
+    cJSON_Delete(list);
+    if (fine && native_item(op) && op->message_lists++ >= LISTS_MAX) {
+        leave_messages(op, "chat messages of the flow could not be deleted");
+    }
+    return fine;
+}
+
+const struct native_step native_message_list = {.what = "listing the workspace's messages",
+                                                .method = METHOD_GET,
+                                                .as = AS_TENANT,
+                                                .build = build_messages,
+                                                .feed = feed_messages};
+
+/* All that are queued at once. */
+static void build_message_delete(struct driver_op *op, struct exchange_request *r)
+{
+    native_url(op, r, MESSAGES, NULL, NULL);
+    native_json(r);
+    buf_addc(&r->body, '[');
+    for (size_t i = op->at; i < op->n_queue; i++) {
+        buf_adds(&r->body, i > op->at ? "," : "");
+        buf_add_json(&r->body, op->queue[i].id);
+    }
+    buf_addc(&r->body, ']');
+}
+
+static void doubt_messages(struct driver_op *op)
+{
+    native_queue_clear(op);
+    op->messages_listed = false;
+}
+
+static bool feed_message_delete(struct driver_op *op, struct native_answer *a)
+{
+    if (a->verdict != VERDICT_GOOD && a->verdict != VERDICT_GONE) {
+        return false;
+    }
+    doubt_messages(op); /* until the list says so, too */
+    return true;
+}
+
+const struct native_step native_message_delete = {.what = "deleting the workspace's messages",
+                                                  .effect = "message.delete",
+                                                  .method = METHOD_DELETE,
+                                                  .as = AS_TENANT,
+                                                  .build = build_message_delete,
+                                                  .feed = feed_message_delete,
+                                                  .doubt = doubt_messages};

@@ -1,0 +1,311 @@
+/*
+ * From the facts to the next request.
+ */
+#include "langflow/native.h"
+
+#include <string.h>
+
+#include "base/str.h"
+
+static void done(struct driver_op *op)
+{
+    op->done = true;
+}
+
+/* Is the user in hand the one that an earlier delete may still reach? */
+static bool under_deletion(const struct driver_op *op)
+{
+    const char *id = op->target->deleting;
+    char canonical[UUID_TEXT];
+    return id && !op->target->observe && op->user_id[0] != '\0' &&
+           uuid_parse(id, strlen(id), canonical) && str_eq(canonical, op->user_id);
+}
+
+static bool looks_by_id(const struct driver_op *op)
+{
+    return op->user_id[0] != '\0' && native_since(op, 13) && !op->not_by_id;
+}
+
+static const struct native_step *look(const struct driver_op *op)
+{
+    return looks_by_id(op) ? &native_user_get : &native_user_list;
+}
+
+/* A step that leads to a login is not begun where logins are not let through. */
+static const struct native_step *unless_blocked(struct driver_op *op,
+                                                const struct native_step *step)
+{
+    int64_t left_ms = op->site->login_blocked_until_ms - op->site->base.now_ms;
+    if (left_ms <= 0) {
+        return step;
+    }
+    native_fail(op, ERR_THROTTLED,
+                "Langflow allows no more logins for now; raise LANGFLOW_RATE_LIMIT_PER_MINUTE "
+                "there if this is often so");
+    op->err.retry_after_ms = left_ms;
+    return NULL;
+}
+
+static const struct native_step *enter(struct driver_op *op)
+{
+    return unless_blocked(op, op->opened ? &native_login : &native_user_open);
+}
+
+/* ---- present ---- */
+
+/* Nothing is made before it is known what of. */
+static const struct native_step *make_user(struct driver_op *op)
+{
+    const struct native_step *template = native_template_wanted(op);
+    if (template) {
+        return template;
+    }
+    if (op->target->template && !op->flow_name) {
+        struct buf body;
+        buf_init(&body, EXCHANGE_REQUEST_MAX);
+        int r = native_template_body(op, &body);
+        buf_done(&body);
+        if (r) {
+            return NULL;
+        }
+    }
+    return unless_blocked(op, &native_user_create);
+}
+
+/* Until we are in; a key that is held counts as that until it is refused. */
+static const struct native_step *present_user(struct driver_op *op)
+{
+    if (op->vanishing) {
+        return look(op);
+    }
+    if (under_deletion(op)) {
+        return &native_user_delete;
+    }
+    if (op->user == USER_THERE || op->user_id[0] != '\0') {
+        return enter(op);
+    }
+    return op->look && op->user == USER_UNKNOWN ? &native_user_list : make_user(op);
+}
+
+static const struct native_step *present_key(const struct driver_op *op)
+{
+    return op->keys_listed ? &native_key_create : &native_key_list;
+}
+
+static const struct native_step *present_flow(struct driver_op *op)
+{
+    const struct native_step *template = NULL;
+    switch (op->flow) {
+    case FLOW_UNKNOWN:
+        return op->by_list ? &native_flow_list : &native_flow_get;
+    case FLOW_ABSENT:
+        if (!op->proven) {
+            return &native_whoami;
+        }
+        template = native_template_wanted(op);
+        return template ? template : &native_flow_put;
+    case FLOW_THERE:
+        break;
+    }
+    if (!op->proven) {
+        return &native_whoami;
+    }
+    if (op->put && !op->readback && !native_since(op, 10)) {
+        return op->by_list ? &native_flow_list : &native_flow_get;
+    }
+    return op->misnamed ? &native_flow_rename : NULL;
+}
+
+static const struct native_step *present_variables(struct driver_op *op)
+{
+    if (op->variables_listed) {
+        return NULL;
+    }
+    if (op->created && !op->variables_begun) {
+        op->variables_begun = true;
+        native_variables_compare(op, NULL);
+        const struct native_item *item = native_item(op);
+        if (item || op->failed) {
+            return item ? item->step : NULL;
+        }
+    }
+    return &native_variable_list;
+}
+
+static const struct native_step *plan_present(struct driver_op *op)
+{
+    bool inside = op->entry != ENTRY_NONE && !under_deletion(op) && !op->vanishing;
+    if (!inside) {
+        return present_user(op);
+    }
+    if (op->key[0] == '\0') {
+        return present_key(op);
+    }
+    const struct native_step *step = present_flow(op);
+    if (step || op->failed) {
+        return step;
+    }
+    /* A key of ours that was made, and whose making nobody recorded, is one too many. */
+    if (op->kept && op->target->uncertain && !op->keys_listed) {
+        return &native_key_list;
+    }
+    step = present_variables(op);
+    if (!step && !op->failed) {
+        done(op);
+    }
+    return step;
+}
+
+/* ---- closed ---- */
+
+static const struct native_step *shut_doors(struct driver_op *op)
+{
+    if (op->flows_listed && op->variables_listed && op->keys_listed) {
+        return &native_user_close;
+    }
+    if (op->entry == ENTRY_NONE) {
+        return enter(op);
+    }
+    if (!op->proven) {
+        return &native_whoami;
+    }
+    if (!op->flows_listed) {
+        return &native_flow_list;
+    }
+    return op->variables_listed ? &native_key_list : &native_variable_list;
+}
+
+static const struct native_step *plan_closed(struct driver_op *op)
+{
+    if (op->vanishing) {
+        return look(op);
+    }
+    if (op->user == USER_ABSENT || op->user == USER_FOREIGN) {
+        done(op);
+        return NULL;
+    }
+    if (under_deletion(op)) {
+        return &native_user_delete;
+    }
+    if (op->user == USER_UNKNOWN && op->unlisted && op->shut) {
+        op->user = USER_THERE; /* under another name than it had a moment ago */
+    }
+    if (op->user == USER_UNKNOWN) {
+        return op->unlisted ? enter(op) : look(op);
+    }
+    if (!op->active && op->closed) {
+        done(op);
+        return NULL;
+    }
+    return shut_doors(op);
+}
+
+/* ---- absent ---- */
+
+static const struct native_step *plan_absent(struct driver_op *op)
+{
+    if (op->vanishing) {
+        return look(op);
+    }
+    if (op->user == USER_ABSENT || op->user == USER_FOREIGN) {
+        done(op);
+        return NULL;
+    }
+    if (under_deletion(op)) {
+        return &native_user_delete;
+    }
+    if (op->user_id[0] == '\0') {
+        return &native_user_list;
+    }
+    if (op->flows_listed && op->messages_listed) {
+        return &native_user_delete;
+    }
+    if (op->entry == ENTRY_NONE) {
+        return enter(op);
+    }
+    if (!op->proven) {
+        return &native_whoami;
+    }
+    return op->flows_listed ? &native_message_list : &native_flow_list;
+}
+
+/* ---- observations ---- */
+
+static const struct native_step *observed(struct driver_op *op, enum driver_sight sight, bool met)
+{
+    op->sight = sight;
+    op->met = met;
+    done(op);
+    return NULL;
+}
+
+static const struct native_step *observe_inside(struct driver_op *op)
+{
+    if (!op->active || op->closed || op->entry == ENTRY_NONE || op->flow == FLOW_ABSENT) {
+        return observed(op, SIGHT_OURS, false);
+    }
+    if (op->flow == FLOW_UNKNOWN) {
+        return op->by_list ? &native_flow_list : &native_flow_get;
+    }
+    if (!op->proven) {
+        return &native_whoami;
+    }
+    if (!op->variables_begun) {
+        op->variables_begun = true;
+        for (size_t i = 0; i < op->n_variables; i++) {
+            op->variables[i].written = true; /* what cannot be read back counts as right */
+        }
+        return &native_variable_list;
+    }
+    bool differ = native_item(op) != NULL;
+    native_queue_clear(op);
+    return observed(op, SIGHT_OURS, !differ);
+}
+
+static const struct native_step *plan_observation(struct driver_op *op)
+{
+    switch (op->user) {
+    case USER_UNKNOWN:
+        return look(op);
+    case USER_ABSENT:
+        return observed(op, SIGHT_ABSENT, op->goal != DRIVER_PRESENT);
+    case USER_FOREIGN:
+        return observed(op, SIGHT_FOREIGN, op->goal != DRIVER_PRESENT);
+    case USER_THERE:
+        break;
+    }
+    if (op->goal == DRIVER_PRESENT) {
+        return observe_inside(op);
+    }
+    return observed(op, SIGHT_OURS, op->goal == DRIVER_CLOSED && !op->active && op->closed);
+}
+
+/* ---- all of them ---- */
+
+const struct native_step *native_plan(struct driver_op *op)
+{
+    if (!native_version_fresh(op->site)) {
+        return &native_version_read;
+    }
+    if (!op->settled) {
+        op->settled = true;
+        native_settle(op);
+        return NULL;
+    }
+    if (op->target->observe) {
+        return plan_observation(op);
+    }
+    const struct native_item *item = native_item(op);
+    if (item) {
+        return item->step;
+    }
+    switch (op->goal) {
+    case DRIVER_PRESENT:
+        return plan_present(op);
+    case DRIVER_CLOSED:
+        return plan_closed(op);
+    case DRIVER_ABSENT:
+        break;
+    }
+    return plan_absent(op);
+}
