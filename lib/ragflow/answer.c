@@ -163,12 +163,13 @@ static void by_admin_code(bool changes, const struct exchange_response *r, struc
         set_err(a, ERR_UNAUTHORIZED, r);
         a->health = HEALTH_AS_SAID;
         return;
-    case 500:
-        breakdown(a, changes, r);
-        return;
     default:
+        break;
+    }
+    if (is_breakdown(a)) {
+        breakdown(a, changes, r);
+    } else {
         set_err(a, ERR_REFUSED, r);
-        return;
     }
 }
 
