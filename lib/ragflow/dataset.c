@@ -205,8 +205,12 @@ static void compare(struct driver_op *op, const cJSON *row)
 {
     char what[ERR_MSG_MAX];
     differences(op, row, what, sizeof(what));
-    bool fits = ragflow_model_fits(op, row);
-    if (ragflow_observing(op)) {
+    enum ragflow_fit fit = ragflow_model_fit(op, row);
+    bool fits = fit == MODEL_FITS;
+    if (fit == MODEL_UNKNOWN) {
+        op->learning = true;
+        op->phase = PHASE_MODELS_LIST;
+    } else if (ragflow_observing(op)) {
         ragflow_observed(op, SIGHT_OURS, fits && what[0] == '\0');
     } else if (!fits) {
         const char *has = json_str(row, "embedding_model");

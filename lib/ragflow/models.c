@@ -68,27 +68,32 @@ static bool same_name(const char *wanted, const char *has)
            strncmp(wanted, has, (size_t)(at - wanted) + 1) == 0;
 }
 
-bool ragflow_model_fits(const struct driver_op *op, const cJSON *row)
+enum ragflow_fit ragflow_model_fit(const struct driver_op *op, const cJSON *row)
 {
     const char *has = json_str(row, "embedding_model"), *id = json_str(row, "tenant_embd_id");
     const char *wanted = op->model;
     if (!has || has[0] == '\0') {
-        return false;
+        return MODEL_DIFFERS;
     }
     if (wanted[0] == '\0') {
-        return !strstr(has, "@xxxx"); /* the stock configuration's placeholder embeds nothing */
+        return strstr(has, "@xxxx")
+                   ? MODEL_DIFFERS
+                   : MODEL_FITS; /* the stock configuration's placeholder embeds nothing */
     }
     if (str_eq(has, wanted) || str_eq(id, wanted) || same_name(wanted, has)) {
-        return true;
+        return MODEL_FITS;
     }
     if (ragflow_is_id(wanted)) { /* told by its name: that of the configuration */
-        return same_name(op->target->embedding_model, has) ||
-               str_eq(op->target->embedding_model, has);
+        bool same =
+            same_name(op->target->embedding_model, has) || str_eq(op->target->embedding_model, has);
+        return same ? MODEL_FITS : MODEL_DIFFERS;
     }
-    /* Shared models are named by their id; which one that is may not be known yet. */
+    /* Shared models are named by their id. */
+    if (!ragflow_has_tenant(op) || !may_share(op) || !ragflow_is_id(has)) {
+        return MODEL_DIFFERS;
+    }
     const char *known = ragflow_site_model(op->site, wanted);
-    return ragflow_has_tenant(op) && may_share(op) && ragflow_is_id(has) &&
-           (!known || str_eq(known, has));
+    return !known ? MODEL_UNKNOWN : str_eq(known, has) ? MODEL_FITS : MODEL_DIFFERS;
 }
 
 /* ---- a models tenant ---- */
@@ -137,9 +142,17 @@ void ragflow_feed_models(struct driver_op *op, const struct ragflow_answer *a,
     {
         if (is_model(row, op->target->embedding_model) && ragflow_id_of(row, "model_id", id)) {
             keep_model(op->site, op->target->embedding_model, id);
-            share(op);
+            if (op->learning) {
+                op->phase = PHASE_LOOK_ID;
+            } else {
+                share(op);
+            }
             return;
         }
+    }
+    if (op->learning && ragflow_observing(op)) {
+        ragflow_observed(op, SIGHT_OURS, false);
+        return;
     }
     ragflow_fail_with(op, ERR_REFUSED,
                       "the models tenant has no embedding model \"%.128s\"; add it there, or name "

@@ -178,6 +178,7 @@ struct driver_op {
     bool created;              /* the id in hand came from our own create */
     bool updated;              /* its settings were written */
     bool doomed;               /* it goes, whatever the goal: surplus, or misnamed */
+    bool learning;             /* which model an id is, before what is there is judged */
     bool misnamed;             /* the server made it under another name */
     char model[RAGFLOW_MODEL]; /* as this tenant names it; "" for the server's default */
     struct buf ids;            /* of the documents to delete, as JSON */
@@ -241,8 +242,9 @@ ragflow_feed_fn ragflow_feed_user, ragflow_feed_user_create, ragflow_feed_user_o
 
 /* Before a create: what the tenant's models need, then the create. */
 void ragflow_equip(struct driver_op *op);
-/* Whether the row's model is the one that is wanted. */
-bool ragflow_model_fits(const struct driver_op *op, const cJSON *row);
+/* Whether the row's model is the one that is wanted. Unknown: the models tenant's list tells. */
+enum ragflow_fit { MODEL_FITS, MODEL_DIFFERS, MODEL_UNKNOWN };
+enum ragflow_fit ragflow_model_fit(const struct driver_op *op, const cJSON *row);
 ragflow_build_fn ragflow_build_models, ragflow_build_invite, ragflow_build_join,
     ragflow_build_provider, ragflow_build_instance;
 ragflow_feed_fn ragflow_feed_models_me, ragflow_feed_models, ragflow_feed_invite, ragflow_feed_join,

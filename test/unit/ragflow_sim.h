@@ -17,11 +17,11 @@
 #include "product_sim.h"
 #include "ragflow/ragflow.h"
 
-#define SIM_NAME   "acme-corp-website-support-csa-001"
-#define SIM_MARKER "waldur-subscription:2f1c9a52-6a0e-4c55-8f1e-5d2f0c9b7a01"
-#define SIM_OTHER  "waldur-subscription:99999999-6a0e-4c55-8f1e-5d2f0c9b7a99"
-#define SIM_EMAIL  "w-2f1c9a526a0e4c558f1e5d2f0c9b7a01@provisioner.invalid"
-#define SIM_MODEL  "text-embedding-3-small@OpenAI"
+#define SIM_NAME       "acme-corp-website-support-csa-001"
+#define SIM_MARKER     "waldur-subscription:2f1c9a52-6a0e-4c55-8f1e-5d2f0c9b7a01"
+#define SIM_OTHER      "waldur-subscription:99999999-6a0e-4c55-8f1e-5d2f0c9b7a99"
+#define SIM_EMAIL      "w-2f1c9a526a0e4c558f1e5d2f0c9b7a01@provisioner.invalid"
+#define SIM_MODEL      "text-embedding-3-small@OpenAI"
 #define SIM_MODELS_KEY "ragflow-models-key-000000000000000000000000"
 
 enum { SIM_TURNS_MAX = 400, SIM_LOG = 16384, SIM_TIMEOUT_MS = 30000 };
@@ -56,11 +56,15 @@ struct sim {
     /* the fault to come */
     enum cut cut;
     int cut_at; /* the request, from 1 */
-    const char *only_body;  /* NULL, or what that request is answered, acting or not */
+    /* NULL, or the body that request is answered with, having acted: @ID and @TENANT in it are what
+     * has been recorded. */
+    const char *lie;
+    char lie_text[4096];
     /* what happened */
     int requests, changes, logins;
     int64_t waited_ms;
     bool dead;
+    struct driver_outcome last; /* of the last answer */
     struct driver_action end;
     char log[SIM_LOG];
 };
@@ -198,8 +202,8 @@ static inline void sim_check_shape(struct sim *w, const struct driver_action *a)
     const cJSON *ids = json_get(body, "ids"), *id = NULL;
     bool documents = strstr(url, "/documents") != NULL;
     int n = cJSON_GetArraySize(ids);
-    bool good = cJSON_IsArray(ids) && cJSON_GetArraySize(body) == 1 && n >= 1 &&
-                (documents || n == 1);
+    bool good =
+        cJSON_IsArray(ids) && cJSON_GetArraySize(body) == 1 && n >= 1 && (documents || n == 1);
     cJSON_ArrayForEach(id, ids)
     {
         good = good && sim_is_hex(cJSON_GetStringValue(id));
@@ -250,11 +254,11 @@ static inline struct exchange_response sim_answer(struct sim *w, const struct ex
                                                   enum cut cut)
 {
     static const char html[] = "<html><body>502 Bad Gateway</body></html>";
-    static const char code_100[] = "{\"code\":100,\"data\":null,\"message\":\"OperationalError()\"}";
+    static const char code_100[] =
+        "{\"code\":100,\"data\":null,\"message\":\"OperationalError()\"}";
     bool acts = cut == CUT_NONE || cut == CUT_AFTER || cut == CUT_LOST || cut == CUT_500 ||
                 cut == CUT_TRUNCATED || cut == CUT_MALFORMED;
-    struct exchange_response out = {
-        .sent = cut != CUT_NOT_SENT, .body = "", .retry_after_ms = -1};
+    struct exchange_response out = {.sent = cut != CUT_NOT_SENT, .body = "", .retry_after_ms = -1};
     if (acts) {
         out = product_ask(&w->p, r);
     }
@@ -324,6 +328,23 @@ static inline void sim_record(struct sim *w, const struct driver_action *a,
     sim_check_words(w, &o->err);
 }
 
+static inline const char *sim_lie(struct sim *w)
+{
+    size_t n = 0;
+    for (const char *p = w->lie; *p && n + 64 < sizeof(w->lie_text);) {
+        bool id = str_starts(p, "@ID"), tenant = str_starts(p, "@TENANT");
+        const char *with = id ? w->id : w->tenant;
+        if (id || tenant) {
+            n += (size_t)snprintf(w->lie_text + n, 64, "%s", with);
+            p += id ? 3 : 7;
+        } else {
+            w->lie_text[n++] = *p++;
+        }
+    }
+    w->lie_text[n] = '\0';
+    return w->lie_text;
+}
+
 /* False when the process died over it. */
 static inline bool sim_ask(struct sim *w, struct driver_op *op, struct driver_action *a)
 {
@@ -347,9 +368,14 @@ static inline bool sim_ask(struct sim *w, struct driver_op *op, struct driver_ac
     if (cut == CUT_AFTER) {
         return false;
     }
+    if (w->lie && w->requests == w->cut_at) {
+        r.body = sim_lie(w);
+        r.body_len = strlen(r.body);
+    }
     sim_say(w, "   ", r.body);
     sim_class()->feed(op, &r, &outcome);
     sim_record(w, a, &outcome);
+    w->last = outcome;
     if (a->effect && outcome.effect != EFFECT_UNKNOWN) {
         w->open = was_open;
         w->open_update = was_update;
@@ -410,6 +436,7 @@ static inline bool sim_run(struct sim *w, enum driver_goal goal)
         }
     }
     sim_class()->free(op);
+    w->t.external_id = w->t.tenant_id = w->t.secret = w->t.deleting = NULL;
     if (w->dead) { /* with all that it knew of the site */
         sim_new_site(w);
         return false;
@@ -478,13 +505,12 @@ static inline void sim_check_present(struct sim *w)
     }
     json_i64(o, "parser_config.chunk_token_num", &tokens);
     json_i64(o, "parser_config.overlapped_percent", &percent);
-    bool good = tokens == w->t.chunk_size && percent == 10 &&
-                str_eq(json_str(o, "name"), SIM_NAME) &&
-                str_eq(json_str(o, "description"), SIM_MARKER) &&
-                str_eq(json_str(o, "permission"), "me") &&
-                str_eq(json_str(o, "tenant_id"), w->tenant) &&
-                !json_bool(o, "parser_config.raptor.use_raptor", true) &&
-                !json_bool(o, "parser_config.graphrag.use_graphrag", true);
+    bool good =
+        tokens == w->t.chunk_size && percent == 10 && str_eq(json_str(o, "name"), SIM_NAME) &&
+        str_eq(json_str(o, "description"), SIM_MARKER) && str_eq(json_str(o, "permission"), "me") &&
+        str_eq(json_str(o, "tenant_id"), w->tenant) &&
+        !json_bool(o, "parser_config.raptor.use_raptor", true) &&
+        !json_bool(o, "parser_config.graphrag.use_graphrag", true);
     cJSON_Delete(o);
     if (!good) {
         SIM_BROKEN(w, "the dataset is not as it was wanted");
