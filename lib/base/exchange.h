@@ -19,6 +19,8 @@ enum exchange_method { METHOD_GET, METHOD_POST, METHOD_PUT, METHOD_PATCH, METHOD
 struct exchange_request {
     enum exchange_method method;
     char url[EXCHANGE_URL_MAX]; /* absolute; holds no secret */
+    const char *url_secret;     /* borrowed; follows the url when it is sent, and is never logged;
+                                   unreserved characters alone; NULL for none */
     const char *content_type;   /* static text; NULL without a body */
     struct buf body;            /* owned by whoever owns the request */
     const char *auth_header;    /* e.g. "Authorization"; static; NULL for none */
@@ -33,11 +35,12 @@ struct exchange_response {
     int status;       /* 0: no usable answer; then `failure` says why */
     const char *body; /* NUL-terminated; borrowed until the callback returns; "" for none */
     size_t body_len;
-    bool truncated;         /* the body went over the transport's cap and was dropped */
-    char content_type[64];  /* lower case, without parameters; "" for none */
-    char request_id[80];    /* the server's X-Request-Id, printable ASCII alone; "" for none */
-    int64_t retry_after_ms; /* -1: not named. Seconds and HTTP-dates both (RFC 9110, 10.2.3) */
-    char failure[160];      /* transport error in words; "" when status is set */
+    bool truncated;          /* the body went over the transport's cap and was dropped */
+    char content_type[64];   /* lower case, without parameters; "" for none */
+    char request_id[80];     /* the server's X-Request-Id, printable ASCII alone; "" for none */
+    char authorization[256]; /* its Authorization header, likewise: a session, and so a secret */
+    int64_t retry_after_ms;  /* -1: not named. Seconds and HTTP-dates both (RFC 9110, 10.2.3) */
+    char failure[160];       /* transport error in words; "" when status is set */
 };
 
 enum { EXCHANGE_WORDS_MAX = 201 };

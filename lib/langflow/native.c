@@ -248,6 +248,9 @@ static bool build(struct driver_op *op, const struct native_step *step, struct d
     op->step = step;
     out->turn = TURN_REQUEST;
     out->effect = step->effect;
+    if (step == &native_user_delete) {
+        str_copy(out->deletes, sizeof(out->deletes), op->user_id);
+    }
     return true;
 }
 

@@ -222,6 +222,8 @@ static void response_of(const struct http_call *c, CURLcode code, struct exchang
     copy_media_type(r->content_type, sizeof r->content_type,
                     answer_header(c->easy, "Content-Type"));
     copy_printable(r->request_id, sizeof r->request_id, answer_header(c->easy, "X-Request-Id"));
+    copy_printable(r->authorization, sizeof r->authorization,
+                   answer_header(c->easy, "Authorization"));
     r->retry_after_ms = parse_retry_after(answer_header(c->easy, "Retry-After"));
 }
 
@@ -453,6 +455,9 @@ void http_free(struct http *h)
 
 /* ---- sending ---- */
 
+/* RFC 3986, 2.3 */
+#define UNRESERVED "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
+
 /* No control character: neither may anyone smuggle in a header, nor libcurl cut a line. */
 static bool is_header_text(const char *s)
 {
@@ -470,6 +475,8 @@ static int check_request(const struct http *h, const struct exchange_request *r,
         return err_set(err, ERR_THROTTLED, "%d requests are under way already", HTTP_CALLS_MAX);
     if (!str_starts(r->url, "http://") && !str_starts(r->url, "https://"))
         return err_set(err, ERR_INVALID, "the URL must start with http:// or https://");
+    if (r->url_secret && r->url_secret[strspn(r->url_secret, UNRESERVED)])
+        return err_set(err, ERR_INVALID, "the secret at the URL's end cannot be sent");
     if (r->body.failed)
         return err_set(err, ERR_INTERNAL, "the request's body could not be built");
     if (r->auth_header && (!r->credential || !is_header_text(r->credential)))
@@ -520,12 +527,28 @@ static bool add_headers(struct http_call *c, const struct exchange_request *r,
     return ok;
 }
 
+/* The copy that libcurl makes of it is beyond reach; ours is wiped. */
+static CURLcode set_url(struct http_call *c, const struct exchange_request *r)
+{
+    if (!r->url_secret)
+        return curl_easy_setopt(c->easy, CURLOPT_URL, r->url);
+    size_t size = strlen(r->url) + strlen(r->url_secret) + 1;
+    char *url = malloc(size);
+    if (!url)
+        return CURLE_OUT_OF_MEMORY;
+    (void)snprintf(url, size, "%s%s", r->url, r->url_secret);
+    CURLcode code = curl_easy_setopt(c->easy, CURLOPT_URL, url);
+    explicit_bzero(url, size);
+    free(url);
+    return code;
+}
+
 static CURLcode set_request(struct http_call *c, const struct exchange_request *r)
 {
     bool may_have_body = r->method == METHOD_POST || r->method == METHOD_PUT ||
                          r->method == METHOD_PATCH || r->body.len > 0;
     CURLcode bad = CURLE_OK;
-    bad |= curl_easy_setopt(c->easy, CURLOPT_URL, r->url);
+    bad |= set_url(c, r);
     bad |= curl_easy_setopt(c->easy, CURLOPT_HTTPHEADER, c->headers);
     if (may_have_body) {
         bad |= curl_easy_setopt(c->easy, CURLOPT_POST, 1L);

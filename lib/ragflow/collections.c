@@ -1,4 +1,5 @@
 #include "driver/facade.h"
+#include "ragflow/native.h"
 #include "ragflow/ragflow.h"
 
 #include "base/json.h"
@@ -50,5 +51,11 @@ static const struct driver_class collections = {
 
 const struct driver_class *ragflow_driver(const char *api)
 {
-    return str_eq(api, collections.api) ? &collections : NULL;
+    static const struct driver_class *const classes[] = {&collections, &ragflow_native};
+    for (size_t i = 0; i < ARRAY_LEN(classes); i++) {
+        if (str_eq(api, classes[i]->api)) {
+            return classes[i];
+        }
+    }
+    return NULL;
 }

@@ -383,7 +383,6 @@ static inline struct exchange_response world_answer(struct world *w, const struc
 
 static inline void world_journal(struct world *w, const struct driver_action *a)
 {
-    static const char users[] = PRODUCT_URL "/api/v1/users/";
     const struct driver_outcome *out = &w->outcome;
     bool deletes = str_eq(a->effect, "workspace.delete");
     if (a->effect && out->effect == EFFECT_NONE) {
@@ -395,7 +394,7 @@ static inline void world_journal(struct world *w, const struct driver_action *a)
     }
     if (deletes) {
         str_copy(w->deleting, sizeof(w->deleting),
-                 w->crashed || out->effect == EFFECT_UNKNOWN ? a->request.url + strlen(users) : "");
+                 w->crashed || out->effect == EFFECT_UNKNOWN ? a->deletes : "");
     }
     w->open = w->open || (a->effect && (w->crashed || out->effect == EFFECT_UNKNOWN));
     if (out->record) {

@@ -110,14 +110,18 @@ static void take_apart(const struct exchange_request *r, struct wire *w)
     const char *path = r->url + strlen(PRODUCT_URL);
     path += str_starts(path, "-admin/") ? strlen("-admin") : 0;
     assert_int_equal(path[0], '/');
-    const char *question = strchr(path, '?');
-    assert_true(strlen(path) < sizeof(w->path));
-    memcpy(w->path, path, question ? (size_t)(question - path) : strlen(path));
-    unescape(w->path);
+    char sent[TEXT_MAX_BYTES];
+    int n = snprintf(sent, sizeof(sent), "%.*s%s", (int)strcspn(path, "#"), path,
+                     r->url_secret ? r->url_secret : "");
+    assert_true(n > 0 && (size_t)n < sizeof(sent));
+    char *question = strchr(sent, '?');
     if (question) {
+        *question = '\0';
         assert_true(str_copy(w->query, sizeof(w->query), question + 1));
         split_query(w);
     }
+    assert_true(str_copy(w->path, sizeof(w->path), sent));
+    unescape(w->path);
     w->auth_header = r->auth_header;
     w->content_type = r->content_type;
     if (r->auth_header) {
@@ -198,6 +202,8 @@ struct exchange_response product_ask(struct product *p, const struct exchange_re
                                     .body = p->plain,
                                     .body_len = strlen(p->plain),
                                     .retry_after_ms = after ? 1000 * strtol(after, NULL, 10) : -1};
+    const char *session = reply_header_of(&p->reply, "Authorization");
+    str_copy(out.authorization, sizeof(out.authorization), session ? session : "");
     str_copy(out.content_type, sizeof(out.content_type), type ? type : "application/json");
     out.content_type[strcspn(out.content_type, ";")] = '\0';
     return out;
