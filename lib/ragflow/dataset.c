@@ -465,7 +465,8 @@ static void looked(struct driver_op *op)
         remove_surplus(op, op->extra);
     } else {
         (void)ragflow_id_of(op->row, "id", op->id);
-        if (op->foreign[0] && is_provisional(op, json_str(op->row, "name"))) {
+        if (!ragflow_observing(op) && op->foreign[0] &&
+            is_provisional(op, json_str(op->row, "name"))) {
             op->misnamed = op->doomed = true; /* made while a stranger had the name */
         }
         seen_ours(op, op->row);

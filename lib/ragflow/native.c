@@ -394,7 +394,9 @@ static void build(struct driver_op *op, struct driver_action *out)
     } else if (op->phase == PHASE_USER_DELETE) {
         str_copy(out->deletes, sizeof(out->deletes), op->target->tenant_email);
     }
-    if (r->body.failed) {
+    if (step->effect && (ragflow_observing(op) || op->report)) {
+        ragflow_fail_with(op, ERR_INTERNAL, "a look was about to change something");
+    } else if (r->body.failed) {
         ragflow_fail_with(op, ERR_INTERNAL,
                           "the request could not be built (memory, or a URL too long)");
     }

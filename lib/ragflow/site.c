@@ -237,6 +237,9 @@ static void enter_tenant(struct driver_op *op)
     }
     if (known && !moving) {
         ragflow_seek(op);
+    } else if (moving && t->updating) {
+        op->updating = false; /* waited for here, before anything is looked at */
+        ragflow_settle(op, PHASE_USER_LOOK);
     } else {
         bool fresh = wanted && !open && !t->secret && !t->tenant_id;
         op->phase = fresh ? PHASE_USER_CREATE : PHASE_USER_LOOK;

@@ -805,6 +805,10 @@ class Admin(Base):
             self.assertEqual(self.admin("GET", "/users", session=session).code, 0)
         second = self.log_in()
         self.logged_out(self.admin("GET", "/users", session=first))  # one at a time
+        answer = self.admin("POST", "/login", {"email": self.server.email,
+                                               "password": self.encrypted(self.server.password)}, session="")
+        self.logged_out(self.admin("GET", "/users", session=answer.data["access_token"]))  # the header has it
+        second = type(self).session = answer.headers["Authorization"]
         self.assertEqual(self.admin("GET", "/users", session=second).code, 0)
 
     def test_passwords_are_encrypted(self):

@@ -38,11 +38,13 @@ enum cut {
     CUT_TRUNCATED, /* acted */
     CUT_MALFORMED, /* acted */
     CUT_CODE_100,  /* did not act */
+    CUT_LATE,      /* acts at the next wait, or when nobody waits any more; no answer */
     CUT_KINDS
 };
 
 struct sim {
     struct product p;
+    uint64_t seed; /* of the run, for its report */
     struct driver_site *site;
     struct driver_target t;
     struct driver_settings s;
@@ -60,10 +62,14 @@ struct sim {
      * has been recorded. */
     const char *lie;
     char lie_text[4096];
+    struct exchange_request late; /* what has not landed yet */
+    bool is_late;
+    char late_secret[DRIVER_SECRET_MAX + 1], late_credential[DRIVER_SECRET_MAX + 1];
     /* what happened */
     int requests, changes, logins;
     int64_t waited_ms;
     bool dead;
+    bool forgets; /* the process ends before it records what the operation ended with */
     struct driver_outcome last; /* of the last answer */
     struct driver_action end;
     char log[SIM_LOG];
@@ -82,11 +88,9 @@ static inline void sim_new_site(struct sim *w)
     w->t.site = w->site;
 }
 
-static inline void sim_begin(struct sim *w, const char *profile, enum driver_tenancy tenancy)
+/* What an operation is told; the site comes with sim_new_site. */
+static inline void sim_target(struct sim *w, enum driver_tenancy tenancy)
 {
-    memset(w, 0, sizeof(*w));
-    product_begin(&w->p, "ragflow", profile);
-    w->go = str_eq(profile, "0.27-go");
     memset(w->wire, 'A', 342);
     memcpy(w->wire + 342, "==", 3);
     w->s = (struct driver_settings){.tenancy = tenancy,
@@ -107,6 +111,14 @@ static inline void sim_begin(struct sim *w, const char *profile, enum driver_ten
                                   .embedding_model = SIM_MODEL,
                                   .chunk_size = 512,
                                   .chunk_overlap = 50};
+}
+
+static inline void sim_begin(struct sim *w, const char *profile, enum driver_tenancy tenancy)
+{
+    memset(w, 0, sizeof(*w));
+    product_begin(&w->p, "ragflow", profile);
+    w->go = str_eq(profile, "0.27-go");
+    sim_target(w, tenancy);
     cJSON_Delete(product_admin(&w->p, "POST", "/models", "{\"model\":\"" SIM_MODEL "\"}"));
     if (tenancy != TENANCY_SHARED) {
         cJSON_Delete(product_admin(&w->p, "POST", "/tenants",
@@ -123,12 +135,15 @@ static inline void sim_begin(struct sim *w, const char *profile, enum driver_ten
 static inline void sim_end(struct sim *w)
 {
     driver_site_unref(w->site);
+    if (w->is_late) {
+        exchange_request_done(&w->late);
+    }
     product_end(&w->p);
 }
 
 #define SIM_BROKEN(w, ...)                                                                         \
     do {                                                                                           \
-        print_error("%s\n", (w)->log);                                                             \
+        print_error("%s\nPROPERTY_SEED=%llu\n", (w)->log, (unsigned long long)(w)->seed);          \
         fail_msg(__VA_ARGS__);                                                                     \
     } while (0)
 
@@ -249,6 +264,34 @@ static inline void sim_journal(struct sim *w, const struct driver_action *a)
     }
 }
 
+/* What was kept back acts now. */
+static inline void sim_land(struct sim *w)
+{
+    if (w->is_late) {
+        w->is_late = false;
+        sim_say(w, "(lands)", w->late.url);
+        (void)product_ask(&w->p, &w->late);
+        exchange_request_done(&w->late);
+    }
+}
+
+static inline void sim_keep(struct sim *w, const struct exchange_request *r)
+{
+    sim_land(w);
+    w->late = *r;
+    buf_init(&w->late.body, EXCHANGE_REQUEST_MAX);
+    buf_adds(&w->late.body, buf_str(&r->body));
+    if (r->url_secret) {
+        str_copy(w->late_secret, sizeof(w->late_secret), r->url_secret);
+        w->late.url_secret = w->late_secret;
+    }
+    if (r->credential) {
+        str_copy(w->late_credential, sizeof(w->late_credential), r->credential);
+        w->late.credential = w->late_credential;
+    }
+    w->is_late = true;
+}
+
 static inline struct exchange_response sim_answer(struct sim *w, const struct exchange_request *r,
                                                   enum cut cut)
 {
@@ -260,11 +303,14 @@ static inline struct exchange_response sim_answer(struct sim *w, const struct ex
     struct exchange_response out = {.sent = cut != CUT_NOT_SENT, .body = "", .retry_after_ms = -1};
     if (acts) {
         out = product_ask(&w->p, r);
+    } else if (cut == CUT_LATE) {
+        sim_keep(w, r);
     }
     switch (cut) {
     case CUT_NOT_SENT:
     case CUT_LOST:
     case CUT_SWALLOWED:
+    case CUT_LATE:
         out.status = 0;
         out.body = "";
         str_copy(out.failure, sizeof(out.failure), "connection reset");
@@ -430,6 +476,7 @@ static inline bool sim_run(struct sim *w, enum driver_goal goal)
         } else if (w->end.turn == TURN_WAIT) {
             w->waited_ms += w->end.wait_ms;
             w->site->now_ms += w->end.wait_ms;
+            sim_land(w);
         } else {
             break;
         }
@@ -442,7 +489,7 @@ static inline bool sim_run(struct sim *w, enum driver_goal goal)
     }
     sim_check_words(w, &w->end.err);
     sim_say(w, w->end.turn == TURN_DONE ? "done" : "failed", w->end.err.msg);
-    if (w->end.turn == TURN_DONE) {
+    if (w->end.turn == TURN_DONE && !w->forgets) {
         sim_finish(w);
     }
     return w->end.turn == TURN_DONE;
@@ -505,9 +552,9 @@ static inline void sim_check_present(struct sim *w)
     json_i64(o, "parser_config.chunk_token_num", &tokens);
     json_i64(o, "parser_config.overlapped_percent", &percent);
     bool good =
-        tokens == w->t.chunk_size && percent == 10 && str_eq(json_str(o, "name"), SIM_NAME) &&
-        str_eq(json_str(o, "description"), SIM_MARKER) && str_eq(json_str(o, "permission"), "me") &&
-        str_eq(json_str(o, "tenant_id"), w->tenant) &&
+        tokens == w->t.chunk_size && percent == (100 * w->t.chunk_overlap + tokens - 1) / tokens &&
+        str_eq(json_str(o, "name"), SIM_NAME) && str_eq(json_str(o, "description"), SIM_MARKER) &&
+        str_eq(json_str(o, "permission"), "me") && str_eq(json_str(o, "tenant_id"), w->tenant) &&
         !json_bool(o, "parser_config.raptor.use_raptor", true) &&
         !json_bool(o, "parser_config.graphrag.use_graphrag", true);
     cJSON_Delete(o);

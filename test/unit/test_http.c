@@ -526,7 +526,8 @@ static void headers_of_the_last_answer_count(void **state)
     (void)state;
     server_says("HTTP/1.1 103 Early\r\nRetry-After: 9\r\nX-Request-Id: no\r\n\r\n"
                 "HTTP/1.1 201 Created\r\nContent-Type: Application/JSON; charset=UTF-8\r\n"
-                "X-Request-ID:  id\x01\xff-7 \r\nTransfer-Encoding: chunked\r\n\r\n"
+                "X-Request-ID:  id\x01\xff-7 \r\nauthorization: a-session\r\nTransfer-Encoding: "
+                "chunked\r\n\r\n"
                 "2\r\n{}\r\n0\r\nRetry-After: 5\r\n\r\n",
                 false);
     struct outcome o = get();
@@ -534,7 +535,25 @@ static void headers_of_the_last_answer_count(void **state)
     assert_string_equal(o.body, "{}");
     assert_string_equal(o.r.content_type, "application/json");
     assert_string_equal(o.r.request_id, "id-7");
+    assert_string_equal(o.r.authorization, "a-session");
     assert_int_equal(o.r.retry_after_ms, -1);
+}
+
+/* The journal keeps the URL: what it must not have is sent all the same. */
+static void the_end_of_a_url(void **state)
+{
+    (void)state;
+    struct exchange_request q;
+    struct err err;
+    request(&q, METHOD_GET, "/keys/");
+    q.url_secret = "tok-en_1.~";
+    (void)perform(&q);
+    assert_true(str_starts(server.seen, "GET /keys/tok-en_1.~ HTTP/1.1\r\n"));
+    request(&q, METHOD_GET, "/keys/");
+    q.url_secret = "a/b";
+    assert_null(http_send(http, &q, NULL, on_done, NULL, &err));
+    assert_int_equal(err.class, ERR_INVALID);
+    exchange_request_done(&q);
 }
 
 static int64_t retry_after(const char *value)
@@ -904,6 +923,7 @@ int main(void)
         CASE(bodies_are_capped),
         CASE(broken_answers_have_no_status),
         CASE(headers_of_the_last_answer_count),
+        CASE(the_end_of_a_url),
         CASE(retry_after_comes_in_two_forms),
         CASE(redirects_are_not_followed),
         CASE(a_silent_server_got_the_request),
