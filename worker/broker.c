@@ -61,13 +61,13 @@ struct kafka_probe *broker_probe(struct loop *loop, const struct config *config,
     const char *const topics[] = {config->topic_events, config->topic_dead_letters,
                                   config->topic_outcomes};
     size_t n = 0;
-    struct kafka_property *p = properties(config, false, &n);
+    struct kafka_property *p = properties(config, true, &n);
     if (!p) {
         err_nomem(err);
         return NULL;
     }
-    struct kafka_probe *probe = kafka_probe_start(
-        loop, p, n, topics, ARRAY_LEN(topics), config->kafka_group_id, timeout_ms, done, ctx, err);
+    struct kafka_probe *probe =
+        kafka_probe_start(loop, p, n, topics, ARRAY_LEN(topics), timeout_ms, done, ctx, err);
     free(p);
     return probe;
 }

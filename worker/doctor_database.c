@@ -27,6 +27,7 @@ struct database {
     enum stage stage;
     struct pg *pg[STAGE_MAX];
     int64_t asked_us, asked_ms; /* for the clock: wall and monotonic */
+    int64_t way_us, skew_us;    /* how long the answer took; the database's clock less ours */
     bool recorded, readable;    /* schema_migration is there; and may be read */
     bool usable;                /* nothing stands against looking further */
 };
@@ -240,15 +241,19 @@ static void on_clock(void *ctx, const PGresult *res, const struct err *err)
         return;
     }
     /* Read at some moment while the question was under way. */
-    int64_t way_us = (clock_mono_ms() - d->asked_ms) * 1000;
-    int64_t skew_us = number_of(res, 0) - d->asked_us - way_us / 2;
-    bool apart = llabs(skew_us) - way_us / 2 > SKEW_MAX_MS * 1000LL;
+    d->way_us = (clock_mono_ms() - d->asked_ms) * 1000;
+    d->skew_us = number_of(res, 0) - d->asked_us - d->way_us / 2;
+}
+
+static void look_at_clock(const struct database *d)
+{
+    bool apart = llabs(d->skew_us) - d->way_us / 2 > SKEW_MAX_MS * 1000LL;
     EXAM_ADD(d->exam, apart ? LEVEL_WARN : LEVEL_OK, "clock",
              apart ? "let both hosts set their clocks by NTP; leases and the order of events go by "
                      "the database's"
                    : NULL,
-             "%.1f s %s this host's", fabs((double)skew_us) / 1e6,
-             skew_us < 0 ? "behind" : "ahead of");
+             "%.1f s %s this host's", fabs((double)d->skew_us) / 1e6,
+             d->skew_us < 0 ? "behind" : "ahead of");
 }
 
 static void look_at_server(struct exam *e, const PGresult *res)
@@ -293,6 +298,7 @@ static void on_facts(void *ctx, const PGresult *res, const struct err *err)
         return;
     }
     look_at_server(d->exam, res);
+    look_at_clock(d);
     look_at_connections(d->exam, res);
     d->recorded = is_true(res, F_RECORDED);
     d->readable = is_true(res, F_READABLE);

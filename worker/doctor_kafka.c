@@ -108,7 +108,7 @@ static void set_topic(char *out, size_t size, const struct exam *e,
 
 static void look_at_letters(struct exam *e, const struct kafka_probe_topic *t)
 {
-    char mend[FINDING_TEXT_MAX], setting[64], kept[32];
+    char mend[FINDING_TEXT_MAX], setting[64], kept[32], wanted[32];
     int64_t wanted_ms = e->doctor->config->retention_dead_letters_ms;
     if (t->max_message_bytes >= 0 && t->max_message_bytes < LETTER_BYTES) {
         snprintf(setting, sizeof(setting), "max.message.bytes=%d", LETTER_BYTES);
@@ -122,8 +122,9 @@ static void look_at_letters(struct exam *e, const struct kafka_probe_topic *t)
         snprintf(setting, sizeof(setting), "retention.ms=%" PRId64, wanted_ms);
         set_topic(mend, sizeof(mend), e, t, setting);
         str_from_duration_ms(kept, sizeof(kept), t->retention_ms);
+        str_from_duration_ms(wanted, sizeof(wanted), wanted_ms);
         EXAM_ADD(e, LEVEL_NOTE, roles[TOPIC_LETTERS].subject, mend,
-                 "kept for %s, shorter than retention.dead_letters", kept);
+                 "the topic keeps them for %s, retention.dead_letters is %s", kept, wanted);
     }
 }
 
@@ -151,17 +152,23 @@ static void look_at_group(struct exam *e, const struct kafka_probe_report *r)
 {
     const char *group = e->doctor->config->kafka_group_id;
     struct err why = without_secrets(e, &r->group_err);
+    char lag[64] = "";
+    if (r->group_lag >= 0)
+        snprintf(lag, sizeof(lag), ", %" PRId64 " event%s not yet taken in", r->group_lag,
+                 r->group_lag == 1 ? "" : "s");
     if (why.class == ERR_UNAUTHORIZED)
         EXAM_ADD(e, LEVEL_BAD, "group", "let the worker's user Read and Describe the group",
                  "group %s is not for us: %s", group, why.msg);
-    else if (why.class != ERR_NONE && why.class != ERR_GONE)
+    else if (why.class != ERR_NONE)
         EXAM_ADD(e, LEVEL_NOTE, "group", NULL, "group %s cannot be seen: %s", group, why.msg);
     else if (r->group_members == 0)
         EXAM_ADD(e, LEVEL_NOTE, "group", "start one with `provisioner run`",
-                 "group %s: no worker reads events", group);
+                 "group %s: no worker reads events%s", group, lag);
+    else if (r->group_members < 0)
+        EXAM_ADD(e, LEVEL_OK, "group", NULL, "group %s%s", group, lag);
     else
-        EXAM_ADD(e, LEVEL_OK, "group", NULL, "group %s: %s, %zu reading", group, r->group_state,
-                 r->group_members);
+        EXAM_ADD(e, LEVEL_OK, "group", NULL, "group %s: %s, %d reading%s", group, r->group_state,
+                 r->group_members, lag);
 }
 
 static void on_report(void *ctx, const struct kafka_probe_report *r)

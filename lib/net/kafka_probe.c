@@ -48,6 +48,7 @@ struct kafka_probe {
 static const struct kafka_property probe_defaults[] = {
     {"client.id", "provisioner"},
     {"reconnect.backoff.max.ms", "1000"},
+    {"enable.auto.commit", "false"},
     {"socket.keepalive.enable", "true"},
 };
 
@@ -80,7 +81,6 @@ static enum err_class class_of(rd_kafka_resp_err_t code)
     switch (code) {
     case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
     case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
-    case RD_KAFKA_RESP_ERR_GROUP_ID_NOT_FOUND:
         return ERR_GONE;
     case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
     case RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED:
@@ -106,13 +106,16 @@ static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
 {
     struct kafka_probe *p = opaque;
     struct err err;
+    /* "(after 3ms in state CONNECT, ...)" helps nobody. */
+    const char *aside = strstr(reason, " (after ");
+    int n = (int)(aside ? (size_t)(aside - reason) : strlen(reason));
     (void)rk;
     if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
         if (p->all_down_ms == 0)
             p->all_down_ms = clock_mono_ms();
         return;
     }
-    err_set(&err, class_of((rd_kafka_resp_err_t)code), "%s", reason);
+    err_set(&err, class_of((rd_kafka_resp_err_t)code), "%.*s", n, reason);
     /* A refused login says more than the connections that end after it. */
     if (p->last_class == ERR_UNAUTHORIZED && err.class != ERR_UNAUTHORIZED)
         return;
@@ -189,7 +192,7 @@ static rd_kafka_AdminOptions_t *admin_options(const struct kafka_probe *p, rd_ka
 }
 
 /* The answer to an admin request; NULL where none came. */
-static rd_kafka_event_t *admin_answer(struct kafka_probe *p, rd_kafka_queue_t *queue)
+static rd_kafka_event_t *admin_answer(const struct kafka_probe *p, rd_kafka_queue_t *queue)
 {
     int64_t until = clock_mono_ms() + slice_ms(p, ADMIN_MS) + SLICE_MS;
     while (clock_mono_ms() < until && !atomic_load(&p->abandoned)) {
@@ -273,36 +276,73 @@ static void read_settings(struct kafka_probe *p, rd_kafka_queue_t *queue)
     rd_kafka_event_destroy(event);
 }
 
-static void note_group(struct kafka_probe *p, const rd_kafka_ConsumerGroupDescription_t *group)
+/*
+ * Whoever may not look for the group's coordinator is told so beside the answer, which only comes
+ * too late. The admin client's DescribeConsumerGroups would tell more, and aborts the process where
+ * its coordinator goes away (2.0.2 and later).
+ */
+static void note_refusal(struct kafka_probe *p)
 {
-    const rd_kafka_error_t *error = rd_kafka_ConsumerGroupDescription_error(group);
-    if (error && rd_kafka_error_code(error) != RD_KAFKA_RESP_ERR_NO_ERROR) {
-        set_code(&p->report.group_err, rd_kafka_error_code(error));
-        return;
+    rd_kafka_message_t *m;
+    while ((m = rd_kafka_consumer_poll(p->rk, 0)) != NULL) {
+        if (class_of(m->err) == ERR_UNAUTHORIZED)
+            set_code(&p->report.group_err, m->err);
+        rd_kafka_message_destroy(m);
     }
-    err_clear(&p->report.group_err);
-    str_copy(p->report.group_state, sizeof(p->report.group_state),
-             rd_kafka_consumer_group_state_name(rd_kafka_ConsumerGroupDescription_state(group)));
-    p->report.group_members = rd_kafka_ConsumerGroupDescription_member_count(group);
 }
 
-static void read_group(struct kafka_probe *p, rd_kafka_queue_t *queue)
+static void note_lag(struct kafka_probe *p, const rd_kafka_topic_partition_list_t *committed,
+                     const rd_kafka_topic_partition_list_t *ends)
 {
-    const char *groups[] = {p->group};
-    size_t n = 0;
-    rd_kafka_AdminOptions_t *options = admin_options(p, RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS);
-    rd_kafka_DescribeConsumerGroups(p->rk, groups, 1, options, queue);
-    rd_kafka_AdminOptions_destroy(options);
-    rd_kafka_event_t *event = admin_answer(p, queue);
-    const rd_kafka_DescribeConsumerGroups_result_t *result =
-        event ? rd_kafka_event_DescribeConsumerGroups_result(event) : NULL;
-    const rd_kafka_ConsumerGroupDescription_t **told =
-        result ? rd_kafka_DescribeConsumerGroups_result_groups(result, &n) : NULL;
-    if (event && rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR)
-        set_code(&p->report.group_err, rd_kafka_event_error(event));
-    else if (n == 1)
-        note_group(p, told[0]);
-    rd_kafka_event_destroy(event);
+    p->report.group_lag = 0;
+    for (int i = 0; i < committed->cnt; i++) {
+        int64_t from = committed->elems[i].offset > 0 ? committed->elems[i].offset : 0;
+        int64_t to = ends->elems[i].offset;
+        if (committed->elems[i].err == RD_KAFKA_RESP_ERR_NO_ERROR && to > from)
+            p->report.group_lag += to - from;
+    }
+}
+
+static void read_offsets(struct kafka_probe *p)
+{
+    const struct kafka_probe_topic *t = &p->report.topics[0];
+    if (t->err.class != ERR_NONE || t->partitions == 0)
+        return;
+    rd_kafka_topic_partition_list_t *committed = rd_kafka_topic_partition_list_new(t->partitions);
+    for (int i = 0; i < t->partitions; i++)
+        rd_kafka_topic_partition_list_add(committed, t->name, i);
+    rd_kafka_topic_partition_list_t *ends = rd_kafka_topic_partition_list_copy(committed);
+    for (int i = 0; i < ends->cnt; i++)
+        ends->elems[i].offset = RD_KAFKA_OFFSET_END;
+    rd_kafka_resp_err_t code = rd_kafka_committed(p->rk, committed, slice_ms(p, ADMIN_MS));
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        set_code(&p->report.group_err, code);
+        note_refusal(p);
+    } else {
+        err_clear(&p->report.group_err);
+        code = rd_kafka_offsets_for_times(p->rk, ends, slice_ms(p, ADMIN_MS));
+        if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+            note_lag(p, committed, ends);
+    }
+    rd_kafka_topic_partition_list_destroy(committed);
+    rd_kafka_topic_partition_list_destroy(ends);
+}
+
+static void read_members(struct kafka_probe *p)
+{
+    const struct rd_kafka_group_list *list = NULL;
+    if (rd_kafka_list_groups(p->rk, p->group, &list, slice_ms(p, ADMIN_MS)) !=
+        RD_KAFKA_RESP_ERR_NO_ERROR)
+        return;
+    p->report.group_members = 0;
+    for (int i = 0; i < list->group_cnt; i++) {
+        const struct rd_kafka_group_info *g = &list->groups[i];
+        if (!str_eq(g->group, p->group) || g->err != RD_KAFKA_RESP_ERR_NO_ERROR)
+            continue;
+        p->report.group_members = g->member_cnt;
+        str_copy(p->report.group_state, sizeof(p->report.group_state), g->state);
+    }
+    rd_kafka_group_list_destroy(list);
 }
 
 static void ask_all(struct kafka_probe *p)
@@ -313,8 +353,9 @@ static void ask_all(struct kafka_probe *p)
         find_topic(p, &p->report.topics[i]);
     rd_kafka_queue_t *queue = rd_kafka_queue_new(p->rk);
     read_settings(p, queue);
-    read_group(p, queue);
     rd_kafka_queue_destroy(queue);
+    read_offsets(p);
+    read_members(p);
 }
 
 static void *probe_thread(void *arg)
@@ -324,7 +365,7 @@ static void *probe_thread(void *arg)
     ask_all(p);
     ssize_t written = write(p->efd, &one, sizeof(one));
     (void)written; /* fails only where the counter is full */
-    rd_kafka_destroy(p->rk);
+    rd_kafka_destroy_flags(p->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
     leave(p);
     return NULL;
 }
@@ -346,6 +387,7 @@ static void prepare_report(struct kafka_probe_report *r, const char *const *topi
 {
     err_clear(&r->err);
     err_set(&r->group_err, ERR_UNAVAILABLE, "no answer came in time");
+    r->group_lag = r->group_members = -1;
     r->n_topics = n < KAFKA_PROBE_TOPICS_MAX ? n : KAFKA_PROBE_TOPICS_MAX;
     for (size_t i = 0; i < r->n_topics; i++) {
         struct kafka_probe_topic *t = &r->topics[i];
@@ -364,11 +406,14 @@ static int create_client(struct kafka_probe *p, const struct kafka_property *pro
         kafka_conf_new(probe_defaults, ARRAY_LEN(probe_defaults), NULL, 0, properties, n, err);
     if (!conf)
         return -1;
+    for (size_t i = 0; i < n; i++)
+        if (str_eq(properties[i].name, "group.id"))
+            str_copy(p->group, sizeof(p->group), properties[i].value);
     /* Behind the user's: a look must not make what it looks for. */
     rd_kafka_conf_set(conf, "allow.auto.create.topics", "false", why, sizeof(why));
     rd_kafka_conf_set_opaque(conf, p);
     rd_kafka_conf_set_error_cb(conf, on_error);
-    p->rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, why, sizeof(why));
+    p->rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, why, sizeof(why));
     if (p->rk)
         return 0;
     rd_kafka_conf_destroy(conf);
@@ -397,15 +442,15 @@ static int start(struct kafka_probe *p, const struct kafka_property *properties,
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int rc = create_client(p, properties, n, err);
     if (rc == 0 && (rc = start_thread(p, err)) != 0)
-        rd_kafka_destroy(p->rk);
+        rd_kafka_destroy_flags(p->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return rc;
 }
 
 struct kafka_probe *kafka_probe_start(struct loop *loop, const struct kafka_property *properties,
                                       size_t n, const char *const *topics, size_t n_topics,
-                                      const char *group, int64_t timeout_ms, kafka_probe_fn *done,
-                                      void *ctx, struct err *err)
+                                      int64_t timeout_ms, kafka_probe_fn *done, void *ctx,
+                                      struct err *err)
 {
     struct kafka_probe *p = calloc(1, sizeof(*p));
     if (!p) {
@@ -417,7 +462,6 @@ struct kafka_probe *kafka_probe_start(struct loop *loop, const struct kafka_prop
     p->done = done;
     p->ctx = ctx;
     p->end_ms = clock_mono_ms() + timeout_ms;
-    str_copy(p->group, sizeof(p->group), group);
     prepare_report(&p->report, topics, n_topics);
     p->efd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (p->efd < 0)

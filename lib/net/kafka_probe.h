@@ -37,9 +37,10 @@ struct kafka_probe_report {
     int brokers;
     size_t n_topics;
     struct kafka_probe_topic topics[KAFKA_PROBE_TOPICS_MAX];
-    struct err group_err;
-    char group_state[KAFKA_PROBE_STATE_MAX + 1]; /* "Stable", "Empty", ... */
-    size_t group_members;
+    struct err group_err; /* ERR_NONE: the group's offsets can be read */
+    int64_t group_lag;    /* messages of the first topic that it has not finished; -1 unknown */
+    int group_members;    /* -1: unknown */
+    char group_state[KAFKA_PROBE_STATE_MAX + 1]; /* "Stable", "Empty", ...; "": unknown */
 };
 
 struct kafka_probe;
@@ -47,13 +48,14 @@ struct kafka_probe;
 typedef void kafka_probe_fn(void *ctx, const struct kafka_probe_report *report);
 
 /*
- * Takes at most timeout_ms, and less where every broker refuses at once. Strings are copied. NULL
- * and *err: ERR_INVALID for a property that librdkafka does not take.
+ * The group is that of the property group.id, which must be there; it reads the first topic. It is
+ * not joined. Takes at most timeout_ms, and less where every broker refuses at once. Strings are
+ * copied. NULL and *err: ERR_INVALID for a property that librdkafka does not take.
  */
 struct kafka_probe *kafka_probe_start(struct loop *loop, const struct kafka_property *properties,
                                       size_t n, const char *const *topics, size_t n_topics,
-                                      const char *group, int64_t timeout_ms, kafka_probe_fn *done,
-                                      void *ctx, struct err *err);
+                                      int64_t timeout_ms, kafka_probe_fn *done, void *ctx,
+                                      struct err *err);
 /* No callback after this. Blocks at most a second; NULL allowed. */
 void kafka_probe_free(struct kafka_probe *p);
 
