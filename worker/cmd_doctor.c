@@ -196,14 +196,16 @@ int cmd_doctor(int argc, char **argv, const struct cli *cli)
     struct visit v = {.cli = cli, .only = argv, .n_only = argc};
     struct config *config = NULL;
     struct err err;
-    if (cli_duration(cli, OPT_TIMEOUT, DOCTOR_TIMEOUT_MS, &v.doctor.timeout_ms) != 0)
+    int64_t timeout_ms;
+    if (cli_duration(cli, OPT_TIMEOUT, DOCTOR_TIMEOUT_MS, &timeout_ms) != 0)
         return CLI_USAGE;
-    if (v.doctor.timeout_ms < 1 || v.doctor.timeout_ms > DOCTOR_TIMEOUT_MAX_MS)
+    if (timeout_ms < 1 || timeout_ms > DOCTOR_TIMEOUT_MAX_MS)
         return cli_usage(cli, "--timeout takes a duration from 1ms to 1h");
     int rc = cli_config(cli, &config);
     if (rc != CLI_OK)
         return rc;
     v.doctor.config = config;
+    v.doctor.timeout_ms = timeout_ms;
     rc = choose(&v);
     if (rc == CLI_OK) {
         int ran = run(&v, &err);

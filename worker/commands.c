@@ -220,7 +220,7 @@ const struct cli_command commands[] = {
      .examples = "provisioner doctor\n"
                  "provisioner doctor database kafka\n"
                  "provisioner doctor shared-eu --timeout 1m\n"
-                 "provisioner doctor --json | jq '.findings[] | select(.mend)'\n",
+                 "provisioner doctor --json | jq '.findings[] | select(.level != \"ok\")'\n",
      .exits = "0  nothing is to be mended: every finding is ok or note\n"
               "1  doctor itself failed\n"
               "2  wrong usage, or the configuration cannot be read\n"
