@@ -491,13 +491,22 @@ static int run(struct retention *r)
     return rc == CLI_OK ? print(r) : rc;
 }
 
+static int refused(const struct err *err)
+{
+    cli_fail(err);
+    return CLI_USAGE;
+}
+
 int cmd_retention(int argc, char **argv, const struct cli *cli)
 {
     struct retention r = {.cli = cli};
+    struct err err;
     (void)argc, (void)argv;
     int rc = read_options(&r);
     if (rc == CLI_OK)
         rc = session_open(&r.session, cli);
+    if (rc == CLI_OK && config_check_products(r.session.config, &err))
+        rc = refused(&err);
     if (rc == CLI_OK)
         rc = run(&r);
     for (size_t i = 0; i < r.n_due; i++) {

@@ -46,7 +46,11 @@ static const struct table_column config_columns[] = {
     {"runtime", "runtime mode", CELL_TEXT, false, 0},
     {"runtime_name", "runtime", CELL_TEXT, false, 0},
     {"runtime_workspace_id", "workspace id", CELL_TEXT, false, 0},
+    {"runtime_flow_id", "flow id", CELL_TEXT, false, 0},
+    {"runtime_run_url", "run url", CELL_TEXT, false, 0},
     {"knowledge_base_id", "collection id", CELL_TEXT, false, 0},
+    {"knowledge_base_tenant", "collection's tenant", CELL_TEXT, false, 0},
+    {"residue", "residue", CELL_TEXT, false, 0},
     {"api_key", "api key prefix", CELL_TEXT, false, 0},
     {"organization_uuid", NULL, CELL_TEXT, false, 0},
     {"organization_slug", "organization", CELL_TEXT, false, 0},
@@ -150,7 +154,9 @@ static const struct section sections[] = {
      COLUMNS(subscription_columns)},
     {"agent_config", "AgentConfig", true,
      "SELECT name, status, status_reason, runtime, runtime_name, runtime_workspace_id, "
-     "knowledge_base_id, api_key, organization_uuid, organization_slug, project_uuid, "
+     "runtime_flow_id, runtime_run_url, "
+     "knowledge_base_id, knowledge_base_tenant, residue, api_key, organization_uuid, "
+     "organization_slug, project_uuid, "
      "project_slug, "
      "offering_uuid, offering_type, plan_tier, array_to_json(capabilities), " MASKED_VARIABLES ", "
      "ready_at, archived_at, created_at, updated_at FROM agent_marketplace.agent_config c "

@@ -1,17 +1,7 @@
 /*
  * doctor: the configuration. That it can be read at all was seen before; here is what is not set.
  */
-#include "base/str.h"
 #include "doctor.h"
-
-static bool has_native_product(const struct config *c)
-{
-    for (size_t i = 0; i < c->n_runtimes; i++)
-        if (str_eq(c->runtimes[i].langflow.api, "langflow") ||
-            str_eq(c->runtimes[i].ragflow.api, "ragflow"))
-            return true;
-    return false;
-}
 
 static void look_at_keys(struct exam *e, const struct config *c)
 {
@@ -26,11 +16,24 @@ static void look_at_keys(struct exam *e, const struct config *c)
     if (c->has_master_key)
         EXAM_ADD(e, LEVEL_OK, "master key", NULL, "secrets.master_key is set");
     else
-        EXAM_ADD(e, has_native_product(c) ? LEVEL_WARN : LEVEL_NOTE, "master key",
-                 "`openssl rand -base64 32` makes one; give it as secrets.master_key, and keep a "
-                 "copy where the database's copies are not",
-                 "secrets.master_key is not set: what is recorded of accounts at Langflow and "
-                 "RAGFlow cannot be sealed");
+        EXAM_ADD(
+            e, LEVEL_NOTE, "master key",
+            "`openssl rand -base64 32` makes one; give it as secrets.master_key, and keep a "
+            "copy where the database's copies are not",
+            "secrets.master_key is not set: enough for the facades, not for accounts at Langflow "
+            "and RAGFlow themselves, whose keys are kept under it");
+}
+
+static void look_at_products(struct exam *e, const struct config *c)
+{
+    struct err why;
+    if (config_check_products(c, &why) == 0)
+        EXAM_ADD(e, LEVEL_OK, "products", NULL, "what each of them needs is set");
+    else
+        EXAM_ADD(e, LEVEL_BAD, "products",
+                 "set it; deploy/provisioner.yaml explains every setting. Until then `provisioner "
+                 "run` does not start",
+                 "%s", why.msg);
 }
 
 static void look_at_runtimes(struct exam *e, const struct config *c)
@@ -53,6 +56,7 @@ static int start(struct exam *e, struct err *err)
     (void)err;
     EXAM_ADD(e, LEVEL_OK, "file", NULL, "%s can be read", c->file);
     look_at_keys(e, c);
+    look_at_products(e, c);
     look_at_runtimes(e, c);
     exam_over(e);
     return 0;

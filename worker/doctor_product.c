@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "account.h"
 #include "base/str.h"
 #include "doctor.h"
 #include "inspection.h"
@@ -17,15 +18,6 @@ struct product_exam {
     struct driver_report report;
     struct inspection *inspection;
 };
-
-/* What of the product's configuration goes beyond address and credential. */
-static struct driver_settings product_settings(const struct config_product *c)
-{
-    enum driver_tenancy tenancy = str_eq(c->tenancy, "organization")   ? TENANCY_ORGANIZATION
-                                  : str_eq(c->tenancy, "subscription") ? TENANCY_SUBSCRIPTION
-                                                                       : TENANCY_SHARED;
-    return (struct driver_settings){.tenancy = tenancy};
-}
 
 /* ---- findings ---- */
 
@@ -113,7 +105,7 @@ static int inspect(struct product_exam *x, const struct driver_class *class, str
 {
     const struct doctor *d = x->exam->doctor;
     const struct config_product *c = x->config;
-    x->settings = product_settings(c);
+    account_settings(c, &x->settings);
     const struct driver_target target = {
         .url = c->url,
         .credential = c->api_key,

@@ -1,11 +1,14 @@
 #include "drive.h"
 
 #include <inttypes.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "account.h"
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/str.h"
 #include "executor_internal.h"
 
@@ -17,12 +20,24 @@
 
 static void turn(struct job *j);
 
+/* Drivers read no clock. */
+static void tick(const struct job *j)
+{
+    if (j->target.site) {
+        j->target.site->now_ms = clock_mono_ms();
+    }
+}
+
 static void end_op(struct job *j)
 {
     if (j->op) {
         j->driver->free(j->op);
         j->op = NULL;
     }
+    driver_site_unref(j->target.site);
+    j->target.site = NULL;
+    account_free(j->account);
+    j->account = NULL;
     plan_done(&j->plan);
     job_request_done(j);
 }
@@ -43,23 +58,22 @@ static enum driver_goal driver_goal(enum goal goal)
 }
 
 /* What only a present object needs: settings and variables out of the event. */
-static int fill_settings(struct job *j, struct err *err)
+static int fill_settings(struct job *j, const struct config_runtime *r, struct err *err)
 {
-    struct executor *x = j->executor;
     struct driver_target *t = &j->target;
-    if (plan_make(j->spec, x->o.config, &j->plan, err)) {
+    if (plan_make(j->spec, j->config, &j->plan, err)) {
         return -1;
     }
     if (j->product == PRODUCT_LANGFLOW) {
-        const struct config_runtime *r = config_runtime_named(x->o.config, j->runtime_name);
+        const struct config_document *flow = config_flow(j->config, j->plan.flow_id);
         t->flow_id = j->plan.flow_id;
+        t->template = flow ? flow->text : NULL;
+        t->template_len = flow ? flow->len : 0;
         t->variables = j->plan.variables;
-        return j->plan.rag && r
-                   ? plan_add_collection(&j->plan, j->collection_id, r->ragflow.url, err)
-                   : 0;
+        return j->plan.rag ? plan_add_collection(&j->plan, j->collection_id, r->ragflow.url, err)
+                           : 0;
     }
-    t->embedding_model =
-        config_embedding_model(upstream_config(j->upstream), j->plan.embedding_model);
+    t->embedding_model = config_embedding_model(&r->ragflow, j->plan.embedding_model);
     t->chunk_size = j->plan.chunk_size;
     t->chunk_overlap = j->plan.chunk_overlap;
     return 0;
@@ -77,29 +91,49 @@ static int64_t settle_ms(const struct job *j, const struct config_product *c)
     return open->any && left_ms > settle_ms ? left_ms : settle_ms;
 }
 
-static int start_op(struct job *j, struct err *err)
+static struct driver_target target_of(const struct job *j, const struct config_product *c)
 {
     const struct open_effect *open = &j->open[j->product];
-    const struct config_product *c = upstream_config(j->upstream);
-    j->driver = upstream_driver(j->upstream);
-    j->config = j->executor->o.config;
-    if (!c || !j->driver) {
-        return err_set(err, ERR_UNAVAILABLE, "runtime \"%s\" left the configuration",
-                       j->runtime_name);
-    }
-    j->target = (struct driver_target){
+    return (struct driver_target){
         .url = c->url,
         .credential = c->api_key,
         .timeout_ms = c->timeout_ms,
+        .subscription = j->subscription,
         .name = j->name,
         .marker = j->marker,
         .external_id = j->product == PRODUCT_LANGFLOW ? j->workspace_id : j->collection_id,
+        .tenant_id = j->product == PRODUCT_RAGFLOW ? j->tenant_id : NULL,
         .uncertain = open->any,
         .updating = open->update,
         .deleting = open->delete_id,
         .settle_ms = settle_ms(j, c),
     };
-    if (j->goal == GOAL_PRESENT && fill_settings(j, err)) {
+}
+
+static int start_op(struct job *j, struct err *err)
+{
+    struct driver_site *site = NULL;
+    const struct config_product *c = upstream_config(j->upstream);
+    j->driver = upstream_driver(j->upstream);
+    j->config = j->executor->o.config;
+    const struct config_runtime *r = config_runtime_named(j->config, j->runtime_name);
+    if (!c || !j->driver || !r) {
+        return err_set(err, ERR_UNAVAILABLE, "runtime \"%s\" left the configuration",
+                       j->runtime_name);
+    }
+    j->target = target_of(j, c);
+    if (upstream_site(j->upstream, &site, err)) {
+        return -1;
+    }
+    j->target.site = driver_site_ref(site);
+    if (site) {
+        j->account = account_new(j, r, err);
+        if (!j->account) {
+            return -1;
+        }
+        account_fill(j->account, &j->target);
+    }
+    if (j->goal == GOAL_PRESENT && fill_settings(j, r, err)) {
         return -1;
     }
     j->op = j->driver->start(driver_goal(j->goal), &j->target, err);
@@ -192,30 +226,94 @@ static void record_effect(struct job *j, const struct driver_outcome *outcome)
     }
 }
 
+/* Words of a server may repeat what it was sent. */
+static void redact(const struct job *j, struct err *err)
+{
+    err_redact(err, j->target.credential);
+    if (j->account) {
+        account_redact(j->account, err);
+    }
+}
+
+/* What the answer says about the server, not about the object. */
+static void report_health(struct job *j, const struct exchange_response *response,
+                          const struct driver_outcome *outcome)
+{
+    struct err seen;
+    exchange_classify(response, &seen);
+    redact(j, &seen);
+    if (outcome->health == HEALTH_GOOD) {
+        err_clear(&seen);
+    } else if (outcome->health == HEALTH_AS_SAID || outcome->err.class == ERR_UNKNOWN) {
+        seen = outcome->err; /* "200 OK" and nonsense is no sign of health */
+    }
+    int64_t took_ms = clock_mono_ms() - j->request_started_ms;
+    /* May hold or dismiss other jobs, never this one: it has its slot. */
+    upstream_report(j->upstream, &seen, took_ms, response->status, exchange_method_name(j->method));
+}
+
+static void on_kept(void *ctx, const PGresult *res, const struct err *err)
+{
+    struct job *j = ctx;
+    const char *verdict = executor_verdict(j, res, err);
+    if (!verdict) {
+        struct err e;
+        err_set(&e, ERR_INTERNAL, "PostgreSQL refused what was made upstream (%s): %.400s",
+                err->sqlstate, err->msg);
+        executor_settle(j, &e);
+        return;
+    }
+    if (str_eq(verdict, "dropped") || executor_lost(j, verdict)) {
+        return;
+    }
+    turn(j);
+}
+
+static const char *text_or_null(const char *s)
+{
+    return s[0] ? s : NULL;
+}
+
+/* A later attempt shall find what this answer told, and not ask, or make, it again. */
+static void keep(struct job *j, const struct driver_outcome *o)
+{
+    struct fence_params f;
+    struct pg_param p[8];
+    struct err err;
+    char sealed[ACCOUNT_SEALED_HEX_MAX + 1] = "";
+
+    if (o->secret[0] && account_seal(j, j->config, j->product, o->secret, sealed, &err)) {
+        executor_settle(j, &err);
+        return;
+    }
+    executor_fence(j, &f);
+    memcpy(p, f.params, sizeof(f.params));
+    p[4] = (struct pg_param){product_name(j->product), -1};
+    p[5] = (struct pg_param){o->record ? text_or_null(o->external_id) : NULL, -1};
+    p[6] = (struct pg_param){text_or_null(o->tenant_id), -1};
+    p[7] = (struct pg_param){text_or_null(sealed), -1};
+    (void)executor_submit(j, S_RUNTIME_KEEP, p, on_kept);
+}
+
 static void on_answer(void *ctx, const struct exchange_response *response)
 {
     struct job *j = ctx;
     struct driver_outcome outcome;
-    struct upstream *up = j->upstream;
-    enum exchange_method method = j->method;
 
     j->call = NULL;
     j->wait = WAIT_NOTHING;
+    tick(j);
     j->driver->feed(j->op, response, &outcome);
-    err_redact(&outcome.err, j->target.credential);
+    redact(j, &outcome.err);
     record_effect(j, &outcome);
     j->effect_id = 0;
-    struct err seen;
-    exchange_classify(response, &seen);
-    err_redact(&seen, j->target.credential);
-    if (outcome.err.class == ERR_UNKNOWN) {
-        seen = outcome.err; /* "200 OK" and nonsense is no sign of health */
+    report_health(j, response, &outcome);
+    if ((outcome.record && outcome.external_id[0]) || outcome.tenant_id[0] || outcome.secret[0]) {
+        keep(j, &outcome);
+    } else {
+        turn(j);
     }
-    int64_t took_ms = clock_mono_ms() - j->request_started_ms;
-    int status = response->status;
-    /* May hold or dismiss other jobs, never this one: it has its slot. */
-    upstream_report(up, &seen, took_ms, status, exchange_method_name(method));
-    turn(j);
+    sodium_memzero(outcome.secret, sizeof(outcome.secret));
 }
 
 /* Draining, or the lease is too close to its end for another request. What was intended did not
@@ -290,7 +388,7 @@ static const char *path_of(const char *url)
 static void intend(struct job *j)
 {
     struct fence_params f;
-    struct pg_param p[12];
+    struct pg_param p[13];
     char sha[65], request_id[64];
 
     str_sha256_hex(sha, buf_str(&j->request->body), j->request->body.len);
@@ -305,6 +403,7 @@ static void intend(struct job *j)
     p[9] = (struct pg_param){j->marker, -1};
     p[10] = (struct pg_param){sha, -1};
     p[11] = (struct pg_param){request_id, -1};
+    p[12] = (struct pg_param){text_or_null(j->deletes), -1};
     (void)executor_submit(j, S_EFFECT_INTEND, p, on_intended);
 }
 
@@ -330,25 +429,84 @@ static void wait_for(struct job *j, int64_t ms)
     j->wait = WAIT_TIMER;
 }
 
-static void done(struct job *j, const char *external_id)
+/* Replaces a recorded text; "" is none. */
+static bool record(char **recorded, const char *text)
 {
-    str_copy(j->resource_id, sizeof(j->resource_id), external_id);
-    drive_end(j);
-    /* What the step leaves behind decides what comes next, so it counts before it is written. */
-    char **recorded = j->product == PRODUCT_LANGFLOW ? &j->workspace_id : &j->collection_id;
-    char *copy = external_id[0] ? str_dup(j->resource_id) : NULL;
-    if (external_id[0] && !copy) {
-        struct err err;
-        err_nomem(&err);
-        executor_settle(j, &err);
-        return;
+    char *copy = text[0] ? str_dup(text) : NULL;
+    if (text[0] && !copy) {
+        return false;
     }
     free(*recorded);
     *recorded = copy;
+    return true;
+}
+
+/* flow_id, run_url, tenant_id, residue, as resource_record reads them. free(). */
+static char *detail_of(const struct job *j, const struct driver_action *a)
+{
+    struct buf run;
+    buf_init(&run, EXCHANGE_URL_MAX);
+    if (a->flow_id[0]) {
+        buf_addf(&run, "%s/api/v1/run/%s", j->target.url, a->flow_id);
+    }
+    const struct {
+        const char *name, *value;
+    } members[] = {{"flow_id", a->flow_id},
+                   {"run_url", buf_str(&run)},
+                   {"tenant_id", a->tenant_id},
+                   {"residue", a->residue}};
+    cJSON *json = run.failed ? NULL : cJSON_CreateObject();
+    bool fine = json != NULL;
+    for (size_t i = 0; i < ARRAY_LEN(members) && fine; i++) {
+        fine = !members[i].value[0] ||
+               cJSON_AddStringToObject(json, members[i].name, members[i].value) != NULL;
+    }
+    char *text = fine ? json_text(json) : NULL;
+    cJSON_Delete(json);
+    buf_done(&run);
+    return text;
+}
+
+/* What the step leaves behind decides what comes next, so it counts before it is written. */
+static int remember(struct job *j, const struct driver_action *a, const char *sealed,
+                    struct err *err)
+{
+    bool langflow = j->product == PRODUCT_LANGFLOW;
+    bool fine = record(langflow ? &j->workspace_id : &j->collection_id, a->external_id) &&
+                record(&j->sealed_keys[j->product], sealed[0] ? sealed + 2 : "") &&
+                (langflow || record(&j->tenant_id, a->tenant_id));
+    if (!fine) {
+        return err_nomem(err);
+    }
     job_settled(j, j->product);
+    return 0;
+}
+
+static void done(struct job *j, const struct driver_action *a)
+{
+    struct err err;
+    char sealed[ACCOUNT_SEALED_HEX_MAX + 1] = "";
+    bool fine = !a->secret[0] || !account_seal(j, j->config, j->product, a->secret, sealed, &err);
+    char *detail = fine ? detail_of(j, a) : NULL;
+    drive_end(j);
+    if (fine && !detail) {
+        err_nomem(&err);
+    }
+    if (!detail || remember(j, a, sealed, &err)) {
+        free(detail);
+        executor_settle(j, &err);
+        return;
+    }
+    if (a->residue[0]) {
+        JOB_LOG(j, LOG_WARN, "something was left behind upstream; a person has to look",
+                LOG_S("residue", a->residue));
+    }
     const struct pg_param extra[] = {{product_name(j->product), -1},
-                                     {j->resource_id[0] ? j->resource_id : NULL, -1}};
+                                     {text_or_null(a->external_id), -1},
+                                     {detail, -1},
+                                     {text_or_null(sealed), -1}};
     executor_write_step(j, S_STEP_RESOURCE, extra, ARRAY_LEN(extra));
+    free(detail);
 }
 
 static void request(struct job *j, struct driver_action *action)
@@ -364,6 +522,7 @@ static void request(struct job *j, struct driver_action *action)
     }
     *j->request = action->request;
     j->effect = action->effect;
+    str_copy(j->deletes, sizeof(j->deletes), action->deletes);
     j->effect_id = 0;
     j->requests++;
     if (action->effect) {
@@ -380,6 +539,7 @@ static void turn(struct job *j)
         executor_drop(j);
         return;
     }
+    tick(j);
     j->driver->next(j->op, &action);
     switch (action.turn) {
     case TURN_REQUEST:
@@ -389,10 +549,11 @@ static void turn(struct job *j)
         wait_for(j, action.wait_ms);
         return;
     case TURN_DONE:
-        done(j, action.external_id);
+        done(j, &action);
+        sodium_memzero(action.secret, sizeof(action.secret));
         return;
     case TURN_FAILED:
-        err_redact(&action.err, j->target.credential);
+        redact(j, &action.err);
         executor_settle(j, &action.err);
         return;
     }

@@ -5,12 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "account.h"
 #include "base/clock.h"
 #include "base/rng.h"
 #include "base/str.h"
 #include "upstream.h"
 
-/* Columns of jobs_claim, in the order of its RETURNS TABLE. */
+/* Columns of jobs_claim, then of runtime_recorded, in the order of their RETURNS TABLE. */
 enum column {
     C_JOB,
     C_FENCE,
@@ -41,6 +42,9 @@ enum column {
     C_RAGFLOW_AGE,
     C_RAGFLOW_UPDATE,
     C_RAGFLOW_DELETE,
+    C_TENANT,
+    C_LANGFLOW_KEY,
+    C_RAGFLOW_KEY,
 };
 
 static const char *text(const PGresult *res, int row, enum column c)
@@ -96,7 +100,10 @@ static bool take_texts(struct job *j, const PGresult *res, int row)
            take(&j->name, text(res, row, C_NAME)) &&
            take(&j->runtime_name, text(res, row, C_RUNTIME_NAME)) &&
            take(&j->workspace_id, text(res, row, C_WORKSPACE)) &&
-           take(&j->collection_id, text(res, row, C_COLLECTION));
+           take(&j->collection_id, text(res, row, C_COLLECTION)) &&
+           take(&j->tenant_id, text(res, row, C_TENANT)) &&
+           take(&j->sealed_keys[PRODUCT_LANGFLOW], text(res, row, C_LANGFLOW_KEY)) &&
+           take(&j->sealed_keys[PRODUCT_RAGFLOW], text(res, row, C_RAGFLOW_KEY));
 }
 
 struct job *job_from_row(const PGresult *res, int row, int64_t now_mono_ms)
@@ -155,6 +162,11 @@ void job_free(struct job *j)
     free(j->runtime_name);
     free(j->workspace_id);
     free(j->collection_id);
+    free(j->tenant_id);
+    free(j->sealed_keys[PRODUCT_LANGFLOW]);
+    free(j->sealed_keys[PRODUCT_RAGFLOW]);
+    driver_site_unref(j->target.site);
+    account_free(j->account);
     job_settled(j, PRODUCT_LANGFLOW);
     job_settled(j, PRODUCT_RAGFLOW);
     free(j);
@@ -171,7 +183,7 @@ struct facts job_facts(const struct job *j, const struct config *config)
     return (struct facts){
         .named = j->name != NULL,
         .rag = j->rag_recorded,
-        .has_collection = j->collection_id || j->open[PRODUCT_RAGFLOW].any,
+        .has_collection = j->collection_id || j->tenant_id || j->open[PRODUCT_RAGFLOW].any,
         .keep_history = config->retention_chat_history_ms > 0,
         .waldur = false,
     };

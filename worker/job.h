@@ -19,6 +19,7 @@
 #include "net/loop.h"
 #include "plan.h"
 
+struct account;
 struct executor;
 struct http_call;
 struct upstream;
@@ -51,11 +52,13 @@ struct job {
 
     /* recorded about the subscription; kept up to date as steps are written */
     char *name, *runtime_name, *workspace_id, *collection_id;
+    char *tenant_id;                /* the account at RAGFlow whose the collection is */
+    char *sealed_keys[PRODUCT_MAX]; /* of accounts at the products, in hex; account.h */
     bool rag_recorded;
     struct open_effect {
         bool any, update;
         int64_t age_ms;  /* of the newest that is no delete, at the claim */
-        char *delete_id; /* as it stood in the URL; NULL: none is a delete */
+        char *delete_id; /* of the object that one deletes as a whole; NULL: none does */
     } open[PRODUCT_MAX];
 
     /* execution */
@@ -77,20 +80,21 @@ struct job {
     struct driver_op *op;
     const struct config *config; /* what op's target borrows from */
     struct driver_target target;
+    struct account *account;
     struct plan plan;
     char marker[MARKER_MAX];
     struct exchange_request *request; /* built, not sent yet: kilobytes, so never longer */
     struct http_call *call;
     int64_t effect_id; /* 0: the request under way is a mere look */
     const char *effect;
+    char deletes[EXTERNAL_ID_MAX + 1]; /* the whole object that it deletes; "" for none */
     enum exchange_method method;
     int64_t request_started_ms;
     unsigned requests; /* of this claim, for request ids */
     struct loop_timer timer;
-    char resource_id[EXTERNAL_ID_MAX + 1]; /* what the driver ended with */
 };
 
-/* From a row of jobs_claim (statements.h). NULL when memory ends. */
+/* From a row of S_JOBS_CLAIM (statements.h). NULL when memory ends. */
 struct job *job_from_row(const PGresult *res, int row, int64_t now_mono_ms);
 /* Drops the request that was built; none: nothing happens. */
 void job_request_done(struct job *j);

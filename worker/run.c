@@ -160,6 +160,17 @@ static void free_retired(struct run *r)
     r->retired = NULL;
 }
 
+static int check(const struct config *c, struct err *err)
+{
+    if (!c->has_reveal_public_key) {
+        return err_set(err, ERR_INVALID,
+                       "%s: secrets.reveal_public_key is missing: the worker cannot hand out keys "
+                       "without it (32 bytes in base64; see README.md, \"Keys\")",
+                       c->file);
+    }
+    return config_check_products(c, err);
+}
+
 static void reload(struct run *r)
 {
     struct config *config = NULL;
@@ -168,7 +179,8 @@ static void reload(struct run *r)
     if (r->stopping) {
         return;
     }
-    if (config_load(r->file, &config, &err)) {
+    if (config_load(r->file, &config, &err) || check(config, &err)) {
+        config_free(config);
         log_event(LOG_ERROR, "configuration not reloaded; the former one stays",
                   LOG_S("error", err.msg));
         return;
@@ -304,17 +316,6 @@ static void end(struct run *r)
     loop_free(r->loop);
     free_retired(r);
     config_free(r->config);
-}
-
-static int check(const struct config *c, struct err *err)
-{
-    if (!c->has_reveal_public_key) {
-        return err_set(err, ERR_INVALID,
-                       "%s: secrets.reveal_public_key is missing: the worker cannot hand out keys "
-                       "without it (32 bytes in base64; see README.md, \"Keys\")",
-                       c->file);
-    }
-    return 0;
 }
 
 /* librdkafka's threads would each open an arena and keep what it ever held; they allocate too

@@ -25,8 +25,9 @@ const struct pg_statement statements[STATEMENT_MAX] = {
                         "SELECT agent_marketplace.worker_renew($1::uuid, $2::bigint)", 2},
     [S_WORKER_LEAVE] = {"worker_leave", "SELECT agent_marketplace.worker_leave($1::uuid)", 1},
     [S_JOBS_CLAIM] = {"jobs_claim",
-                      "SELECT * FROM agent_marketplace.jobs_claim($1::uuid, $2::int, $3::uuid, "
-                      "$4::int, $5::bigint[], $6::boolean)",
+                      "SELECT j.*, r.* FROM agent_marketplace.jobs_claim($1::uuid, $2::int, "
+                      "$3::uuid, $4::int, $5::bigint[], $6::boolean) j CROSS JOIN LATERAL "
+                      "agent_marketplace.runtime_recorded(j.subscription_uuid) r",
                       6},
     [S_JOBS_BACK] = {"jobs_back",
                      "SELECT agent_marketplace.jobs_back($1::uuid, $2::bigint[], $3::bigint[])", 3},
@@ -40,8 +41,9 @@ const struct pg_statement statements[STATEMENT_MAX] = {
                      9},
     [S_STEP_RESOURCE] = {"step_resource",
                          "SELECT agent_marketplace.step_resource($1::bigint, $2::uuid, $3::bigint, "
-                         "$4::bigint, $5::agent_marketplace.job_step, $6, $7)",
-                         7},
+                         "$4::bigint, $5::agent_marketplace.job_step, $6, $7, $8::jsonb, "
+                         "$9::bytea)",
+                         9},
     [S_STEP_API_KEY] = {"step_api_key",
                         "SELECT agent_marketplace.step_api_key($1::bigint, $2::uuid, $3::bigint, "
                         "$4::bigint, $5::agent_marketplace.job_step, $6, $7::bytea, $8::bytea, "
@@ -66,12 +68,16 @@ const struct pg_statement statements[STATEMENT_MAX] = {
     [S_EFFECT_INTEND] =
         {"effect_intend",
          "SELECT verdict, effect_id FROM agent_marketplace.effect_intend($1::bigint, "
-         "$2::uuid, $3::bigint, $4::bigint, $5, $6, $7, $8, $9, $10, $11, $12)",
-         12},
+         "$2::uuid, $3::bigint, $4::bigint, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+         13},
     [S_EFFECT_SETTLE] = {"effect_settle",
                          "SELECT agent_marketplace.effect_settle($1::bigint, $2::bigint, "
                          "$3::agent_marketplace.effect_state, $4, $5::int, $6, $7)",
                          7},
+    [S_RUNTIME_KEEP] = {"runtime_keep",
+                        "SELECT agent_marketplace.runtime_keep($1::bigint, $2::uuid, $3::bigint, "
+                        "$4::bigint, $5, $6, $7, $8::bytea)",
+                        8},
     [S_JOBS_RELEASE] = {"jobs_release", "SELECT $1::text, agent_marketplace.jobs_release($1)", 1},
     [S_OUTBOX_CLAIM] = {"outbox_claim",
                         "SELECT id, subscription_uuid, type, payload FROM "

@@ -22,15 +22,16 @@ enum statement {
     S_JOBS_BACK,             /* owner, jobs, fences -> those that are still ours */
     S_STEP_PASS,             /* job, owner, fence, deadline_ms, next */
     S_STEP_NAME,             /* ..., name, runtime, runtime_name, config */
-    S_STEP_RESOURCE,         /* ..., product, external_id */
+    S_STEP_RESOURCE,         /* ..., product, external_id, detail, sealed */
     S_STEP_API_KEY,          /* ..., prefix, hash, sealed, terms */
     S_STEP_READY,
     S_STEP_REVOKE,
     S_STEP_ARCHIVE,
     S_JOB_SETTLE,     /* job, owner, fence, deadline_ms, to, attempts, delay_ms, class, error */
     S_EFFECT_INTEND,  /* job, owner, fence, deadline_ms, product, operation, method, target, name,
-                         marker, sha256, request_id -> verdict, effect_id */
+                         marker, sha256, request_id, object -> verdict, effect_id */
     S_EFFECT_SETTLE,  /* effect, fence, state, external_id, http_status, class, error */
+    S_RUNTIME_KEEP,   /* job, owner, fence, deadline_ms, product, external_id, tenant, sealed */
     S_JOBS_RELEASE,   /* runtime_name, NULL: all -> the same, whether there are more */
     S_OUTBOX_CLAIM,   /* owner, limit -> id, subscription, type, payload */
     S_OUTBOX_DONE,    /* ids */

@@ -36,8 +36,9 @@ struct upstream {
     struct job *first_waiter, **last_waiter;
     enum breaker breaker;
     int failures;
-    int64_t open_ms;   /* how long the next opening lasts */
-    int64_t try_at_ms; /* when it may be tried */
+    int64_t open_ms;          /* how long the next opening lasts */
+    int64_t try_at_ms;        /* when it may be tried */
+    struct driver_site *site; /* NULL until it is used */
     int64_t paused_until_ms;
     struct loop_timer resume;
     bool has_prober;       /* a held job is to come back at try_at_ms */
@@ -88,6 +89,7 @@ void upstreams_free(struct upstreams *u)
         struct upstream *up = u->list;
         u->list = up->next;
         loop_timer_cancel(u->loop, &up->resume);
+        driver_site_unref(up->site);
         free(up->runtime);
         free(up);
     }
@@ -101,6 +103,8 @@ void upstreams_configure(struct upstreams *u, const struct config *config)
     for (struct upstream *up = u->list; up; up = up->next) {
         up->try_at_ms = clock_mono_ms();
         up->open_ms = OPEN_FIRST_MS;
+        driver_site_unref(up->site);
+        up->site = NULL;
     }
 }
 
@@ -145,12 +149,10 @@ struct upstream *upstreams_get(struct upstreams *u, const char *runtime, enum pr
     }
     const struct config_product *c = product_of(r, product);
     if (!driver_of(c, product)) {
-        err_set(
-            err, ERR_UNAVAILABLE,
-            "runtime \"%s\": this version has no driver for %s api \"%s\"; give it one that speaks "
-            "\"%s\" there, then send SIGHUP",
-            runtime, product_name(product), c->api,
-            product == PRODUCT_LANGFLOW ? "workspaces" : "collections");
+        err_set(err, ERR_UNAVAILABLE,
+                "runtime \"%s\": this version has no driver for %s api \"%s\"; give it one that it "
+                "has, then send SIGHUP",
+                runtime, product_name(product), c->api);
         return NULL;
     }
     for (struct upstream *up = u->list; up; up = up->next) {
@@ -177,6 +179,25 @@ const struct driver_class *upstream_driver(const struct upstream *up)
     return c ? driver_of(c, up->product) : NULL;
 }
 
+int upstream_site(struct upstream *up, struct driver_site **out, struct err *err)
+{
+    const struct driver_class *class = upstream_driver(up);
+    *out = NULL;
+    if (!class || !class->site_new) {
+        return 0;
+    }
+    /* A runtime may have changed its dialect. */
+    if (up->site && up->site->class != class) {
+        driver_site_unref(up->site);
+        up->site = NULL;
+    }
+    if (!up->site) {
+        up->site = class->site_new(err);
+    }
+    *out = up->site;
+    return up->site ? 0 : -1;
+}
+
 /* ---- slots ---- */
 
 static size_t limit(const struct upstream *up)
@@ -185,8 +206,8 @@ static size_t limit(const struct upstream *up)
     if (clock_mono_ms() < up->paused_until_ms) {
         return 0;
     }
-    if (up->breaker != BREAKER_CLOSED || !c) {
-        return 1; /* one job at a time finds out whether it works again */
+    if (up->breaker != BREAKER_CLOSED || !c || (up->site && !up->site->known)) {
+        return 1; /* one job at a time finds out what it is, and whether it works again */
     }
     return (size_t)c->concurrency;
 }
@@ -403,7 +424,11 @@ void upstream_report(struct upstream *up, const struct err *err, int64_t duratio
     case ERR_INTERNAL:
     case ERR_CLASS_MAX:
         close_breaker(up);
-        return;
+        break;
+    }
+    /* There may be more room now that it is known what it is. */
+    if (up->first_waiter && up->in_use < limit(up)) {
+        grant_soon(up->all);
     }
 }
 

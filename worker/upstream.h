@@ -43,6 +43,11 @@ struct upstream *upstreams_get(struct upstreams *u, const char *runtime, enum pr
                                struct err *err);
 const struct config_product *upstream_config(const struct upstream *up);
 const struct driver_class *upstream_driver(const struct upstream *up);
+/*
+ * What is known of it, made at first use and after each configuration; borrowed (driver_site_ref to
+ * keep it). NULL for a class without sites. -1: no memory.
+ */
+int upstream_site(struct upstream *up, struct driver_site **out, struct err *err);
 
 /*
  * May a job drive it? 0: job->has_slot is true now. 1: it waits, `granted` will come. -1: the

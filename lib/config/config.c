@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/str.h"
 #include "config/node.h"
 #include "config/settings.h"
@@ -20,7 +21,14 @@
 #define DAY     (24 * HOUR)
 #define FOREVER (36500 * DAY)
 
-enum { URL_MAX = 1024, SLUG_MAX = 255, SECRET_MAX = 8192, PAIRS_MAX = 256, CAPABILITIES_MAX = 64 };
+enum {
+    URL_MAX = 1024,
+    SLUG_MAX = 255,
+    SECRET_MAX = 8192,
+    PASSWORD_MAX = 183,
+    PAIRS_MAX = 256,
+    CAPABILITIES_MAX = 64
+};
 
 static const char default_file[] = "/etc/provisioner/provisioner.yaml";
 
@@ -114,6 +122,81 @@ static const struct config_setting runtime_rows[] = {
      .also = AT(ragflow.n_embedding_models),
      .max = PAIRS_MAX,
      .doc = "the events' names of embedding models and the product's"},
+    {.path = "ragflow.workspace_key",
+     .type = CONFIG_CHOICE,
+     .offset = AT(ragflow.workspace_key),
+     .fallback = "own",
+     .choices = "own|tenant-wide",
+     .doc = "which of RAGFlow's keys goes into a workspace"},
+    {.path = "ragflow.tenant_domain",
+     .type = CONFIG_TEXT,
+     .offset = AT(ragflow.tenant_domain),
+     .fallback = "tenants.invalid",
+     .min = 4,
+     .max = 100,
+     .check = config_check_domain,
+     .doc = "the domain of the addresses that RAGFlow's users get"},
+    {.path = "ragflow.models_key",
+     .type = CONFIG_TEXT,
+     .offset = AT(ragflow.models_key),
+     .min = 1,
+     .max = SECRET_MAX,
+     .secret = true,
+     .doc = "an API key of the tenant whose models all tenants use (RAGFlow 0.27)"},
+    {.path = "ragflow.admin.url",
+     .type = CONFIG_TEXT,
+     .offset = AT(ragflow.admin_url),
+     .min = 1,
+     .max = URL_MAX,
+     .check = config_check_url,
+     .doc = "the admin service's address, http(s)://host[:port][/path]"},
+    {.path = "ragflow.admin.email",
+     .type = CONFIG_TEXT,
+     .offset = AT(ragflow.admin_email),
+     .min = 3,
+     .max = SLUG_MAX,
+     .doc = "the superuser's address"},
+    {.path = "ragflow.admin.password",
+     .type = CONFIG_TEXT,
+     .offset = AT(ragflow.admin_password),
+     .min = 1,
+     .max = PASSWORD_MAX,
+     .secret = true,
+     .doc = "the superuser's password"},
+    {.path = "ragflow.admin.public_key",
+     .type = CONFIG_TEXT,
+     .offset = AT(ragflow.public_key_file),
+     .min = 1,
+     .max = URL_MAX,
+     .check = config_check_path,
+     .doc = "the file of RAGFlow's public key (conf/public.pem there)"},
+    {.path = "ragflow.provider.name",
+     .type = CONFIG_TEXT,
+     .offset = AT(ragflow.provider),
+     .min = 1,
+     .max = SLUG_MAX,
+     .doc = "the provider of models that each tenant gets (RAGFlow 0.26)"},
+    {.path = "ragflow.provider.instance",
+     .type = CONFIG_TEXT,
+     .offset = AT(ragflow.provider_instance),
+     .fallback = "platform",
+     .min = 1,
+     .max = SLUG_MAX,
+     .doc = "what the provider's settings are called there"},
+    {.path = "ragflow.provider.api_key",
+     .type = CONFIG_TEXT,
+     .offset = AT(ragflow.provider_key),
+     .min = 1,
+     .max = SECRET_MAX,
+     .secret = true,
+     .doc = "the provider's API key; tenants can read it"},
+    {.path = "ragflow.provider.url",
+     .type = CONFIG_TEXT,
+     .offset = AT(ragflow.provider_url),
+     .min = 1,
+     .max = URL_MAX,
+     .check = config_check_url,
+     .doc = "the provider's address, where it is not its usual one"},
     {.path = "ragflow.concurrency",
      .type = CONFIG_INTEGER,
      .offset = AT(ragflow.concurrency),
@@ -262,6 +345,12 @@ static const struct config_setting rows[] = {
      .check = config_check_offering_type,
      .table = &offering_table,
      .doc = "defaults by offering type"},
+    {.path = "flows",
+     .type = CONFIG_PAIRS,
+     .offset = AT(flows),
+     .also = AT(n_flows),
+     .max = CONFIG_FLOWS_MAX,
+     .doc = "template flows that lie in files, by the names that offerings give"},
     {.path = "waldur.url",
      .type = CONFIG_TEXT,
      .offset = AT(waldur_url),
@@ -521,6 +610,126 @@ static int check_whole(const struct checks *k)
     return check_retry(k);
 }
 
+/* ---- files that settings name ---- */
+
+/* Relative ones lie beside the configuration. */
+static char *path_beside(const char *file, const char *path)
+{
+    const char *slash = strrchr(file, '/');
+    size_t n = path[0] == '/' || !slash ? 0 : (size_t)(slash - file) + 1;
+    char *out = malloc(n + strlen(path) + 1);
+    if (out) {
+        memcpy(out, file, n);
+        memcpy(out + n, path, strlen(path) + 1);
+    }
+    return out;
+}
+
+static int read_beside(const struct checks *k, struct config_place at, const char *setting,
+                       const char *path, size_t max, struct config_document *out)
+{
+    const char *reason = NULL;
+    char *whole = path_beside(k->c->file, path);
+    if (!whole) {
+        return err_nomem(k->err);
+    }
+    int rc = config_file_read(whole, max, &out->text, &out->len, &reason);
+    if (rc != 0) {
+        config_fail(
+            k->c->file, at, k->err,
+            "%s: the file that it names: %s; it must be a readable file of at most %zu bytes",
+            setting, reason, max);
+    }
+    free(whole);
+    return rc;
+}
+
+static void ignore_member(void *ctx, const struct json_member *m)
+{
+    (void)ctx;
+    (void)m;
+}
+
+static int read_flow(const struct checks *k, size_t i, struct config_document *out)
+{
+    static const struct json_limits limits = {
+        .size = CONFIG_FLOW_MAX, .depth = 64, .string = CONFIG_FLOW_MAX};
+    const struct config_pair *flow = &k->c->flows[i];
+    struct config_place at = place_in(k->root, "flows", flow->name);
+    char setting[CONFIG_SHOWN_MAX + 16], shown[CONFIG_SHOWN_MAX + 4];
+    struct json_fault fault;
+    snprintf(setting, sizeof(setting), "flows.%s", config_key_shown(flow->name, shown));
+    if (read_beside(k, at, setting, flow->value, CONFIG_FLOW_MAX, out) != 0) {
+        return -1;
+    }
+    if (json_members(out->text, out->len, &limits, ignore_member, NULL, &fault) != 0) {
+        return config_fail(k->c->file, at, k->err,
+                           "%s: the file is no flow in JSON, as Langflow exports one: %s", setting,
+                           fault.reason);
+    }
+    return 0;
+}
+
+static int read_flows(struct config *c, const struct checks *k)
+{
+    c->flow_texts = calloc(c->n_flows ? c->n_flows : 1, sizeof(*c->flow_texts));
+    if (!c->flow_texts) {
+        return err_nomem(k->err);
+    }
+    for (size_t i = 0; i < c->n_flows; i++) {
+        if (read_flow(k, i, &c->flow_texts[i]) != 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* The ciphertext serves for every login: what has to be read and encrypted is so once. */
+static int read_public_key(struct config *c, const struct checks *k, size_t i)
+{
+    struct config_product *p = &c->runtimes[i].ragflow;
+    struct config_document pem = {0};
+    struct err e;
+    char setting[64], wire[SECRET_WIRE_MAX];
+    if (!p->public_key_file) {
+        return 0;
+    }
+    struct config_place at = place_of_runtime(k, i, "ragflow");
+    snprintf(setting, sizeof(setting), "runtimes[%zu].ragflow.admin.public_key", i);
+    if (read_beside(k, at, setting, p->public_key_file, CONFIG_VALUE_FILE_MAX, &pem) != 0) {
+        return -1;
+    }
+    p->public_key = pem.text;
+    if (secret_ragflow_password(pem.text, p->admin_password ? p->admin_password : "", wire, &e)) {
+        return config_fail(c->file, at, k->err, "%s: %s", setting, e.msg);
+    }
+    p->admin_password_wire = str_dup(wire);
+    return p->admin_password_wire ? 0 : err_nomem(k->err);
+}
+
+static int read_files(struct config *c, const struct config_node *root, struct err *err)
+{
+    struct checks k = {.c = c, .root = root, .err = err};
+    for (size_t i = 0; i < c->n_runtimes; i++) {
+        if (read_public_key(c, &k, i) != 0) {
+            return -1;
+        }
+    }
+    return read_flows(c, &k);
+}
+
+static void free_files(struct config *c)
+{
+    for (size_t i = 0; c->flow_texts && i < c->n_flows; i++) {
+        config_file_free(c->flow_texts[i].text, c->flow_texts[i].len);
+    }
+    free(c->flow_texts);
+    for (size_t i = 0; c->runtimes && i < c->n_runtimes; i++) {
+        free(c->runtimes[i].ragflow.public_key);
+        free(c->runtimes[i].ragflow.admin_password_wire);
+    }
+}
+
 /* ---- loading ---- */
 
 static int read_tree(const char *path, struct config_node **out, struct err *err)
@@ -550,7 +759,7 @@ fill(struct config *c, const struct config_node *root, struct err *err)
         return -1;
     }
     struct checks k = {.c = c, .root = root, .err = err};
-    return check_whole(&k);
+    return check_whole(&k) == 0 ? read_files(c, root, err) : -1;
 }
 
 static const char *choose_file(const char *path)
@@ -589,6 +798,7 @@ void config_free(struct config *c)
     if (!c) {
         return;
     }
+    free_files(c);
     config_settings_free(&config_settings, c);
     config_settings_free(&offering_table, &c->any_offering);
     free(c->file);
@@ -652,4 +862,63 @@ const char *config_embedding_model(const struct config_product *p, const char *n
         }
     }
     return name;
+}
+
+const struct config_document *config_flow(const struct config *c, const char *flow)
+{
+    for (size_t i = 0; i < c->n_flows; i++) {
+        if (str_eq(c->flows[i].name, flow)) {
+            return &c->flow_texts[i];
+        }
+    }
+    return NULL;
+}
+
+/* ---- what the products themselves need ---- */
+
+static int missing(const struct config *c, const struct config_runtime *r, const char *what,
+                   const char *why, struct err *err)
+{
+    return err_set(err, ERR_INVALID, "%.200s: runtime \"%s\" needs %s %s", c->file, r->name, what,
+                   why);
+}
+
+static int check_tenancy(const struct config *c, const struct config_runtime *r, struct err *err)
+{
+    const struct config_product *p = &r->ragflow;
+    static const char why[] = "(ragflow.tenancy is not shared: its users are made there)";
+    if (str_eq(p->tenancy, "shared")) {
+        return p->api_key ? 0
+                          : missing(c, r, "ragflow.api_key",
+                                    "(ragflow.tenancy is shared: the key of the one tenant)", err);
+    }
+    if (!p->admin_url) {
+        return missing(c, r, "ragflow.admin.url", why, err);
+    }
+    if (!p->admin_email || !p->admin_password) {
+        return missing(c, r, "ragflow.admin.email and .password", why, err);
+    }
+    return p->admin_password_wire ? 0 : missing(c, r, "ragflow.admin.public_key", why, err);
+}
+
+int config_check_products(const struct config *c, struct err *err)
+{
+    static const char master[] = "secrets.master_key (32 bytes in base64)";
+    static const char why[] = "(keys of accounts at the products are kept under it)";
+    for (size_t i = 0; i < c->n_runtimes; i++) {
+        const struct config_runtime *r = &c->runtimes[i];
+        bool langflow = str_eq(r->langflow.api, "langflow");
+        bool ragflow = str_eq(r->ragflow.api, "ragflow");
+        if (langflow && !r->langflow.api_key) {
+            return missing(c, r, "langflow.api_key", "(an API key of a Langflow superuser)", err);
+        }
+        if (ragflow && check_tenancy(c, r, err) != 0) {
+            return -1;
+        }
+        if ((langflow || (ragflow && !str_eq(r->ragflow.tenancy, "shared"))) &&
+            !c->has_master_key) {
+            return missing(c, r, master, why, err);
+        }
+    }
+    return 0;
 }

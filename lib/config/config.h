@@ -14,7 +14,13 @@
 #include "base/err.h"
 #include "secret/secret.h"
 
-enum { CONFIG_FILE_MAX = 1024 * 1024, CONFIG_RUNTIMES_MAX = 256, CONFIG_OFFERINGS_MAX = 1024 };
+enum {
+    CONFIG_FILE_MAX = 1024 * 1024,
+    CONFIG_RUNTIMES_MAX = 256,
+    CONFIG_OFFERINGS_MAX = 1024,
+    CONFIG_FLOWS_MAX = 64,
+    CONFIG_FLOW_MAX = 3 * 1024 * 1024, /* bytes of one; a request has room for it */
+};
 
 struct config_pair {
     char *name;
@@ -34,6 +40,14 @@ struct config_product {
     char *tenancy; /* "shared" | "organization" | "subscription"; NULL for langflow */
     struct config_pair *embedding_models; /* ragflow only */
     size_t n_embedding_models;
+    /* ragflow only */
+    char *workspace_key; /* "own" | "tenant-wide" */
+    char *tenant_domain;
+    char *models_key;                               /* secret; NULL */
+    char *admin_url, *admin_email, *admin_password; /* NULL; the last secret */
+    char *public_key_file, *public_key;             /* its path, its PEM; NULL */
+    char *admin_password_wire;                      /* under that key; NULL without one */
+    char *provider, *provider_instance, *provider_key, *provider_url; /* NULL; the key secret */
     int64_t concurrency; /* requests at once, 1..1024; default 16 */
     int64_t timeout_ms;  /* one request; default 30 s */
 };
@@ -58,6 +72,12 @@ struct config_offering {
     int64_t chunk_size, chunk_overlap;
 };
 
+/* A file that a setting names. */
+struct config_document {
+    char *text;
+    size_t len;
+};
+
 struct config {
     char *file;
     char *database_url; /* secret */
@@ -71,8 +91,11 @@ struct config {
     struct config_offering *offerings;
     size_t n_offerings;
     struct config_offering any_offering; /* defaults alone: for types that are not listed */
-    char *waldur_url;                    /* no trailing slash; NULL: not configured */
-    char *waldur_token;                  /* secret; set exactly when waldur_url is */
+    struct config_pair *flows; /* template flows: names and paths, relative ones beside the file */
+    size_t n_flows;
+    struct config_document *flow_texts; /* one each */
+    char *waldur_url;                   /* no trailing slash; NULL: not configured */
+    char *waldur_token;                 /* secret; set exactly when waldur_url is */
     int64_t retry_initial_ms, retry_max_ms, retry_deadline_ms;
     double retry_factor; /* 1.0 .. 10.0 */
     int64_t retention_chat_history_ms, retention_dead_letters_ms, retention_events_ms;
@@ -116,6 +139,11 @@ const struct config_runtime *config_runtime_for(const struct config *c, enum run
 const struct config_runtime *config_runtime_named(const struct config *c, const char *name);
 /* Never NULL: a type that is not listed has the defaults, and no flow. */
 const struct config_offering *config_offering(const struct config *c, const char *type);
+/* The template flow of that name, JSON; NULL: the product has it. */
+const struct config_document *config_flow(const struct config *c, const char *flow);
+/* Is all there that the products themselves need (`api: langflow`, `api: ragflow`)? For whoever is
+ * to speak to them: -1 and *err name runtime and setting. */
+int config_check_products(const struct config *c, struct err *err);
 /* The product's name of an embedding model; the name itself where no mapping is configured. */
 const char *config_embedding_model(const struct config_product *p, const char *name);
 

@@ -337,3 +337,20 @@ const char *config_check_kafka_property(char *text)
     return only(text, strlen(text), LETTERS CAPITALS DIGITS "._-") ? NULL
                                                                    : "is no property of librdkafka";
 }
+
+const char *config_check_domain(char *text)
+{
+    static const char wanted[] =
+        "must be a domain of two parts or more, such as tenants.example.com";
+    if (!only(text, strlen(text), LETTERS DIGITS ".-") || text[0] == '.' || strstr(text, "..")) {
+        return wanted;
+    }
+    const char *last = strrchr(text, '.');
+    return last && strlen(last) > 2 ? NULL : wanted;
+}
+
+const char *config_check_path(char *text)
+{
+    return str_starts(text, "-----BEGIN") ? "must be a file's path, without \"file:\" before it"
+                                          : NULL;
+}

@@ -87,9 +87,8 @@ struct driver_target {
     const char *external_id;                /* as recorded; NULL when nothing is */
     bool uncertain; /* an earlier change's outcome is open: absence must be seen twice */
     bool updating;  /* one that is an update: what is seen must be seen twice, too */
-    /* One that is a delete, of this id, as it stands in a URL: where that object is still there, it
-     * must go, whatever the goal; else the delete may land on what is believed to be there. NULL.
-     */
+    /* One that is the delete of this whole object: where it is still there, it must go, whatever
+     * the goal; else the delete may land on what is believed to be there. NULL. */
     const char *deleting;
     bool observe;      /* only look, and say whether the goal is met: no request changes anything */
     int64_t settle_ms; /* between those two looks */
@@ -122,7 +121,9 @@ struct driver_action {
     struct exchange_request
         request;        /* TURN_REQUEST: the caller's to send or exchange_request_done */
     const char *effect; /* static, e.g. "collection.create"; NULL for a mere look */
-    int64_t wait_ms;    /* TURN_WAIT */
+    char
+        deletes[EXTERNAL_ID_MAX + 1]; /* id of the whole object that the request deletes, else "" */
+    int64_t wait_ms;                  /* TURN_WAIT */
     /* TURN_DONE: what is there, to be recorded. "" when absent; what was recorded before and is ""
      * now is to be forgotten. */
     char external_id[EXTERNAL_ID_MAX + 1];

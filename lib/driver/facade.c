@@ -161,6 +161,7 @@ static void build(struct driver_op *op, struct driver_action *out)
     } else if (op->phase == DELETE) {
         r->method = METHOD_DELETE;
         out->effect = op->noun->effect_delete;
+        str_copy(out->deletes, sizeof(out->deletes), op->id);
     }
     if (!set_url(r, op, by_id ? op->id : NULL, by_name ? op->target->name : NULL) ||
         r->body.failed) {
@@ -257,15 +258,7 @@ static void seen_absent(struct driver_op *op)
 /* Is the object in hand the one that an earlier delete may still reach? */
 static bool under_deletion(const struct driver_op *op)
 {
-    struct buf id;
-    if (!op->target->deleting || op->target->observe) {
-        return false;
-    }
-    buf_init(&id, 3 * EXTERNAL_ID_MAX + 1);
-    buf_add_url(&id, op->id);
-    bool same = !id.failed && str_eq(buf_str(&id), op->target->deleting);
-    buf_done(&id);
-    return same;
+    return op->target->deleting && !op->target->observe && str_eq(op->id, op->target->deleting);
 }
 
 static void seen_ours(struct driver_op *op, const cJSON *object)

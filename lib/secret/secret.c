@@ -1,6 +1,7 @@
 #include "secret/secret.h"
 
 #include <sodium.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -75,6 +76,67 @@ int api_key_open(const unsigned char *sealed, size_t n,
     clear[API_KEY_LEN] = '\0';
     sodium_memzero(text, sizeof(text));
     return 0;
+}
+
+_Static_assert(SECRET_SEALED_EXTRA == crypto_aead_xchacha20poly1305_ietf_NPUBBYTES +
+                                          crypto_aead_xchacha20poly1305_ietf_ABYTES,
+               "sealing under the master key adds this much");
+_Static_assert(SECRET_KEY_BYTES == crypto_aead_xchacha20poly1305_ietf_KEYBYTES,
+               "one size for every key");
+
+int secret_seal(const unsigned char master_key[SECRET_KEY_BYTES], const char *context,
+                const char *clear, unsigned char *out, struct err *err)
+{
+    enum { NONCE = crypto_aead_xchacha20poly1305_ietf_NPUBBYTES };
+    size_t n = strlen(clear);
+    if (n > SECRET_TEXT_MAX)
+        return err_set(err, ERR_INVALID, "a secret of more than %d bytes cannot be kept",
+                       SECRET_TEXT_MAX);
+    rng_init();
+    rng_bytes(out, NONCE);
+    (void)crypto_aead_xchacha20poly1305_ietf_encrypt(
+        out + NONCE, NULL, (const unsigned char *)clear, n, (const unsigned char *)context,
+        strlen(context), NULL, out, master_key);
+    return 0;
+}
+
+int secret_open(const unsigned char master_key[SECRET_KEY_BYTES], const char *context,
+                const unsigned char *sealed, size_t n, char clear[SECRET_TEXT_MAX + 1],
+                struct err *err)
+{
+    enum { NONCE = crypto_aead_xchacha20poly1305_ietf_NPUBBYTES };
+    char text[SECRET_TEXT_MAX + 1];
+    rng_init();
+    bool opens = n >= SECRET_SEALED_EXTRA && n <= SECRET_TEXT_MAX + SECRET_SEALED_EXTRA &&
+                 crypto_aead_xchacha20poly1305_ietf_decrypt(
+                     (unsigned char *)text, NULL, NULL, sealed + NONCE, n - NONCE,
+                     (const unsigned char *)context, strlen(context), sealed, master_key) == 0;
+    if (opens) {
+        memcpy(clear, text, n - SECRET_SEALED_EXTRA);
+        clear[n - SECRET_SEALED_EXTRA] = '\0';
+    }
+    sodium_memzero(text, sizeof(text));
+    return opens ? 0
+                 : err_set(err, ERR_INVALID,
+                           "what is kept for %s does not open: secrets.master_key is another one "
+                           "than it was, or the row was changed",
+                           context);
+}
+
+void secret_password(char out[SECRET_PASSWORD_LEN + 1])
+{
+    rng_init();
+    random_base62(out, SECRET_PASSWORD_LEN);
+    out[SECRET_PASSWORD_LEN] = '\0';
+}
+
+void secret_tag(const unsigned char master_key[SECRET_KEY_BYTES], const char *text,
+                char out[SECRET_TAG_LEN + 1])
+{
+    unsigned char hash[SECRET_TAG_LEN / 2];
+    (void)crypto_generichash(hash, sizeof(hash), (const unsigned char *)text, strlen(text),
+                             master_key, SECRET_KEY_BYTES);
+    str_hex(out, hash, sizeof(hash));
 }
 
 int secret_key_parse(const char *base64, unsigned char out[SECRET_KEY_BYTES], struct err *err)

@@ -14,6 +14,11 @@ enum {
     API_KEY_PREFIX_LEN = 16, /* "pk_live_" and 8 characters: public, unique, recorded */
     API_KEY_LEN = 8 + 40,    /* "pk_live_" and 40 characters of base62, 238 bits */
     API_KEY_SEALED_LEN = API_KEY_LEN + 48, /* crypto_box_SEALBYTES */
+    SECRET_TEXT_MAX = 512,                 /* bytes of what is sealed under the master key */
+    SECRET_SEALED_EXTRA = 40,              /* nonce and tag */
+    SECRET_PASSWORD_LEN = 40, /* letters of base62, 238 bits; below bcrypt's 72 bytes */
+    SECRET_TAG_LEN = 32,      /* hex digits */
+    SECRET_WIRE_MAX = 1024,   /* a password as RAGFlow wants it, keys of up to 4096 bits */
 };
 
 struct api_key {
@@ -33,6 +38,32 @@ int api_key_open(const unsigned char *sealed, size_t n,
                  const unsigned char public_key[SECRET_KEY_BYTES],
                  const unsigned char private_key[SECRET_KEY_BYTES], char clear[API_KEY_LEN + 1],
                  struct err *err);
+
+/*
+ * Keys of accounts at the products, kept under the master key: nonce (24 bytes), then ciphertext
+ * and tag of XChaCha20-Poly1305 (IETF), bound to its context, "<subscription uuid>/<product>": in
+ * another row it does not open. out holds strlen(clear) + SECRET_SEALED_EXTRA bytes; clear has at
+ * most SECRET_TEXT_MAX.
+ */
+int secret_seal(const unsigned char master_key[SECRET_KEY_BYTES], const char *context,
+                const char *clear, unsigned char *out, struct err *err);
+/* clear holds SECRET_TEXT_MAX + 1 bytes; the caller wipes it. */
+int secret_open(const unsigned char master_key[SECRET_KEY_BYTES], const char *context,
+                const unsigned char *sealed, size_t n, char clear[SECRET_TEXT_MAX + 1],
+                struct err *err);
+
+/* A random password; the caller wipes it. */
+void secret_password(char out[SECRET_PASSWORD_LEN + 1]);
+/* Always the same for a text under a key, and not to be guessed without it (BLAKE2b, keyed). */
+void secret_tag(const unsigned char master_key[SECRET_KEY_BYTES], const char *text,
+                char out[SECRET_TAG_LEN + 1]);
+/*
+ * A password as RAGFlow wants it: base64(RSA-PKCS1v1.5(base64(password))), under the public key
+ * that the server has as conf/public.pem. Not for secrecy (each installation has the same private
+ * key).
+ */
+int secret_ragflow_password(const char *public_key_pem, const char *password,
+                            char out[SECRET_WIRE_MAX], struct err *err);
 
 /* 32 bytes from base64 (RFC 4648, with or without padding, surrounding white space allowed). */
 int secret_key_parse(const char *base64, unsigned char out[SECRET_KEY_BYTES], struct err *err);

@@ -225,8 +225,13 @@ class Configuration(Doctor):
         report = self.report("configuration", status=3)
         self.finding(report, "configuration", "reveal key", "bad", "does not start", "README.md")
         self.finding(report, "configuration", "master key", "note", mend="openssl rand -base64 32")
-        self.installation._set("runtimes.0.langflow.api", "langflow")
-        self.finding(self.report("configuration", status=3), "configuration", "master key", "warn")
+        self.finding(report, "configuration", "products", "ok")
+
+    def test_products(self):
+        self.installation._set("runtimes.0.ragflow.api", "ragflow")
+        self.installation._set("runtimes.0.ragflow.tenancy", "subscription")
+        self.finding(self.report("configuration", status=3), "configuration", "products", "bad", "ragflow.",
+                     "deploy/provisioner.yaml")
 
     def test_no_shared_runtime(self):
         self.installation._set("runtimes.0.mode", "dedicated")

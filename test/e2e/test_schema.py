@@ -45,6 +45,9 @@ def as_user(url, user, password):
     return change(url, netloc=f"{user}:{password}@{where}")
 
 
+SEALED = bytes(range(100, 180))
+
+
 class Session:
     """One connection; autocommit unless said otherwise."""
 
@@ -102,6 +105,10 @@ class Session:
 
     def config(self, subscription):
         return self.one("SELECT * FROM agent_config WHERE subscription_uuid = %s", subscription)
+
+    def runtime_keys(self, subscription):
+        return {r["product"]: bytes(r["sealed"]) for r in
+                self.rows("SELECT product, sealed FROM agent_runtime_key WHERE subscription_uuid = %s", subscription)}
 
     # ---- fenced ----
 
@@ -551,6 +558,17 @@ class Inbox(Base):
         self.assertEqual(self.db.config(s)["knowledge_base_id"], "kb")
         self.assertEqual(self.db.value("SELECT state FROM provisioning_effect"), "done")
 
+    def test_superseded_account_is_remembered(self):
+        owner = self.db.register()
+        s, held = self.db.running(owner)
+        self.db.name_step(held, "abc", next="collection")
+        self.db.take(s, "terminated", LATER)
+        self.assertEqual(self.db.step("runtime_keep", held, "ragflow", "kb", "tenant", SEALED), "superseded")
+        c = self.db.config(s)
+        self.assertEqual((c["knowledge_base_id"], c["knowledge_base_tenant"]), ("kb", "tenant"))
+        self.assertEqual(self.db.runtime_keys(s), {"ragflow": SEALED})
+        self.assertEqual(self.db.states(s), [("provision", "superseded"), ("terminate", "queued")])
+
     def test_given_back_with_a_newer_wish(self):
         """The drained job meets the wish when somebody runs it on."""
         owner = self.db.register()
@@ -679,6 +697,7 @@ class Leases(Base):
         "job_settle": lambda db, h: db.settle(h, "failed", 1, 0, "refused", "x"),
         "job_settle retrying": lambda db, h: db.settle(h, "retrying", 1),
         "effect_intend": lambda db, h: db.intend(h)[0],
+        "runtime_keep": lambda db, h: db.step("runtime_keep", h, "ragflow", "kb", "tenant", SEALED),
     }
 
     def check_lost(self, held):
@@ -988,6 +1007,67 @@ class Effects(Base):
         states = {r["id"]: (r["state"], r["external_id"]) for r in self.db.rows("SELECT * FROM provisioning_effect")}
         self.assertEqual(states, {first: ("replaced", "id-1"), second: ("refused", None), other: ("done", "ws"),
                                   kb: ("intended", None)})
+
+    def test_what_answers_told_is_kept(self):
+        s, held = self.db.running(self.owner)
+        # Nothing to hang it on yet: not an error, nothing is written.
+        self.assertEqual(self.db.step("runtime_keep", held, "ragflow", "kb", "tenant", None), "ok")
+        self.db.name_step(held, "abc")
+        self.assertEqual(self.db.step("runtime_keep", held, "langflow", "user", None, None), "ok")
+        self.assertEqual(self.db.step("runtime_keep", held, "langflow", None, None, SEALED), "ok")
+        self.assertEqual(self.db.step("runtime_keep", held, "ragflow", None, "tenant", None), "ok")
+        c = self.db.config(s)
+        self.assertEqual((c["runtime_workspace_id"], c["knowledge_base_id"], c["knowledge_base_tenant"]),
+                         ("user", None, "tenant"))
+        self.assertEqual(self.db.runtime_keys(s), {"langflow": SEALED})
+        self.assertEqual(self.db.job(held[0])["state"], "running")
+        self.assertEqual(self.db.one("SELECT * FROM runtime_recorded(%s)", s),
+                         {"tenant_id": "tenant", "langflow_key": SEALED.hex(), "ragflow_key": None})
+
+    def test_a_step_records_all_that_is_there(self):
+        s, held = self.db.running(self.owner)
+        flow = new_uuid()
+        self.db.name_step(held, "abc", next="workspace")
+        detail = json.dumps({"flow_id": flow, "run_url": "http://l/api/v1/run/" + flow})
+        self.assertEqual(self.db.step("step_resource", held, "collection", "langflow", "user", detail, SEALED), "ok")
+        detail = json.dumps({"tenant_id": "tenant"})
+        self.assertEqual(self.db.step("step_resource", held, "workspace", "ragflow", "kb", detail, SEALED), "ok")
+        c = self.db.config(s)
+        self.assertEqual((c["runtime_workspace_id"], str(c["runtime_flow_id"]), c["runtime_run_url"]),
+                         ("user", flow, "http://l/api/v1/run/" + flow))
+        self.assertEqual((c["knowledge_base_id"], c["knowledge_base_tenant"], c["residue"]), ("kb", "tenant", None))
+        self.assertEqual(self.db.runtime_keys(s), {"langflow": SEALED, "ragflow": SEALED})
+        # Gone: nothing of it stays but what the server could not take away.
+        detail = json.dumps({"residue": "2 chunks"})
+        self.assertEqual(self.db.step("step_resource", held, "workspace", "ragflow", None, detail, None), "ok")
+        self.assertEqual(self.db.step("step_resource", held, "workspace", "langflow", None), "ok")
+        c = self.db.config(s)
+        self.assertEqual([c[n] for n in ("runtime_workspace_id", "runtime_flow_id", "runtime_run_url",
+                                         "knowledge_base_id", "knowledge_base_tenant", "residue")],
+                         [None] * 5 + ["2 chunks"])
+        self.assertEqual(self.db.runtime_keys(s), {})
+        told = self.db.one("SELECT detail FROM audit_log WHERE action = 'residue'")["detail"]
+        self.assertEqual(told, {"product": "ragflow", "residue": "2 chunks"})
+
+    def test_open_deletes_name_their_object(self):
+        s, held = self.db.running(self.owner)
+        self.db.name_step(held, "abc")
+
+        def intend(operation, method, object=None):
+            return self.db.one("SELECT * FROM effect_intend(%s, %s, %s, %s, 'ragflow', %s, %s, '/datasets', 'n', 'm', 's', "
+                               "'r', %s)", *held, DAY_MS, operation, method, object)
+
+        def open_effects():
+            return self.db.one("SELECT * FROM open_effects(%s, 'ragflow')", s)
+
+        never = open_effects()["age_ms"]
+        intend("collection.delete", "DELETE", "d1")
+        self.assertEqual(open_effects(), {"n": 1, "age_ms": never, "updating": False, "deleting": "d1"})
+        # A delete of a part may land late like any other change, and is no reason to delete the whole.
+        intend("document.delete", "DELETE")
+        after = open_effects()
+        self.assertEqual((after["n"], after["updating"], after["deleting"]), (2, False, "d1"))
+        self.assertLess(after["age_ms"], 60_000)
 
     def test_one_name(self):
         a, first = self.db.running(self.owner)
@@ -1309,6 +1389,7 @@ class Access(Base):
             self.refused(pg.InsufficientPrivilege, f"SELECT {ask} FROM agent_api_key", db=db)
         self.refused(pg.InsufficientPrivilege, "SELECT FROM agent_api_key WHERE key_hash = ''", db=db)
         self.assertEqual(len(db.rows("SELECT sealed_key, prefix FROM agent_api_key")), 1)
+        self.refused(pg.InsufficientPrivilege, "SELECT FROM agent_runtime_key", db=db)
 
     def test_who_may_call_what(self):
         functions = {r["f"]: r for r in self.db.rows(

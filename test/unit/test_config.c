@@ -36,6 +36,20 @@
     "kafka: {bootstrap_servers: \"b:9092\"}\n"                                                     \
     "runtimes:\n"
 
+/* Somebody's RSA key, for where RAGFlow's goes. */
+#define PEM                                                                                        \
+    "-----BEGIN PUBLIC KEY-----\n"                                                                 \
+    "MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAv1D2GB+KtEs7qfsInm0x\n"                           \
+    "BiPkjYLkoCmgOxVAYbHZe8rNGyvej+M8YhOs2FVfjw13bxrZjlrPZRJrn6lLB9GH\n"                           \
+    "YRp7hSiMFmExelSpNkheR8yept7qJ6kd8o4I79UpBbj9TdVET8iDSIi+kgQjxNd/\n"                           \
+    "qCtyApd6DCpBoJxhzICkwuDuJuX/b5lueM+J+do/rRtsslX5gh/OzjAEGuuXQvN3\n"                           \
+    "4WUV46y1vr1Ne3GaCVnbONaw5IryPD8gtmi0hCm8DBWnYJmu3CxebemqMcZUl/Hr\n"                           \
+    "fBn+3OWw09ZSfjln+MDCdMvdBv3xLpcSzHp9n2lNHcIpbAdjUUF/XQv4RDTma/TI\n"                           \
+    "TQIDAQAB\n"                                                                                   \
+    "-----END PUBLIC KEY-----\n"
+
+#define FLOW "{\"name\":\"Support\",\"data\":{\"nodes\":[],\"edges\":[]}}"
+
 /* Planted where secrets go; may appear nowhere in errors and prints. */
 #define PLANTED "hunter2-PLANTED"
 
@@ -156,22 +170,39 @@ static int setup(void **state)
     write_file(path, KEY_A "\n", strlen(KEY_A) + 1);
     path_in_dir(path, "reveal.pub");
     write_file(path, KEY_B "\n", strlen(KEY_B) + 1);
+    path_in_dir(path, "ragflow-public.pem");
+    write_file(path, PEM, strlen(PEM));
+    path_in_dir(path, "flows");
+    mkdir(path, 0700);
+    path_in_dir(path, "flows/customer-support-agent-v1.json");
+    write_file(path, FLOW, strlen(FLOW));
     setenv("DATABASE_URL", "postgresql://u:" PLANTED "@h/d", 1);
     setenv("LANGFLOW_API_KEY", "sk-" PLANTED, 1);
     setenv("RAGFLOW_API_KEY", "ragflow-" PLANTED, 1);
     setenv("WALDUR_TOKEN", PLANTED, 1);
+    setenv("RAGFLOW_MODELS_KEY", "models-" PLANTED, 1);
+    setenv("RAGFLOW_ADMIN_PASSWORD", "admin-" PLANTED, 1);
+    setenv("OPENAI_API_KEY", "provider-" PLANTED, 1);
     return 0;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    static const char *const names[] = {"c.yaml", "master.key", "reveal.pub", "value", "fifo"};
+    static const char *const names[] = {"c.yaml",
+                                        "master.key",
+                                        "reveal.pub",
+                                        "value",
+                                        "fifo",
+                                        "ragflow-public.pem",
+                                        "flows/customer-support-agent-v1.json"};
+    char path[128];
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-        char path[128];
         path_in_dir(path, names[i]);
         unlink(path);
     }
+    path_in_dir(path, "flows");
+    rmdir(path);
     return rmdir(dir);
 }
 
@@ -183,6 +214,16 @@ static char *print(const struct config *c, bool json)
     char *text = buf_steal(&b);
     assert_non_null(text);
     return text;
+}
+
+/* One text of exactly n letters. */
+static char *letters(size_t n)
+{
+    char *s = malloc(n + 1);
+    assert_non_null(s);
+    memset(s, 'a', n);
+    s[n] = '\0';
+    return s;
 }
 
 /* ---- defaults ---- */
@@ -242,6 +283,10 @@ static void test_runtime_defaults(void **state)
     assert_string_equal(r->ragflow.url, "http://r");
     assert_null(r->ragflow.api_key);
     assert_string_equal(r->ragflow.tenancy, "shared");
+    assert_string_equal(r->ragflow.workspace_key, "own");
+    assert_string_equal(r->ragflow.tenant_domain, "tenants.invalid");
+    assert_null(r->ragflow.admin_url);
+    assert_null(r->ragflow.admin_password_wire);
     assert_int_equal(r->ragflow.n_embedding_models, 0);
     assert_int_equal(r->ragflow.concurrency, 16);
     assert_int_equal(r->ragflow.timeout_ms, 30000);
@@ -252,6 +297,117 @@ static void test_runtime_defaults(void **state)
     assert_int_equal(c->offerings[0].n_capabilities, 0);
     assert_int_equal(c->offerings[0].n_variables, 0);
     config_free(c);
+}
+
+/* ---- files that settings name ---- */
+
+static void test_flows(void **state)
+{
+    (void)state;
+    char path[128], text[512];
+    struct config *c = load(MINIMAL "flows: {a: flows/customer-support-agent-v1.json}\n");
+    const struct config_document *flow = config_flow(c, "a");
+    assert_non_null(flow);
+    assert_int_equal(flow->len, strlen(FLOW));
+    assert_string_equal(flow->text, FLOW);
+    assert_null(config_flow(c, "b"));
+    assert_null(config_flow(c, NULL));
+    config_free(c);
+
+    path_in_dir(path, "flows/customer-support-agent-v1.json");
+    snprintf(text, sizeof(text), MINIMAL "flows:\n  a: %s\n", path);
+    c = load(text);
+    assert_string_equal(config_flow(c, "a")->text, FLOW);
+    config_free(c);
+
+    refused(MINIMAL "flows:\n  a: nothing.json\n", "8:6",
+            "flows.a: the file that it names: No such file");
+    path_in_dir(path, "value");
+    write_file(path, "[1]", 3);
+    refused(MINIMAL "flows:\n  a: value\n", "8:6", "the file is no flow in JSON");
+    char *large = letters(CONFIG_FLOW_MAX + 1);
+    write_file(path, large, CONFIG_FLOW_MAX + 1);
+    free(large);
+    refused(MINIMAL "flows:\n  a: value\n", "8:6", "too large");
+}
+
+#define ADMIN                                                                                      \
+    "database: {url: \"postgresql://u@h/d\"}\n"                                                    \
+    "kafka: {bootstrap_servers: \"b:9092\"}\n"                                                     \
+    "runtimes:\n"                                                                                  \
+    "  - name: one\n"                                                                              \
+    "    langflow: {url: \"http://l\", api_key: k}\n"                                              \
+    "    ragflow: {url: \"http://r\", tenancy: subscription, admin: {url: \"http://a\", email: "   \
+    "a@b.c, password: " PLANTED ", public_key: "
+
+static void test_public_key(void **state)
+{
+    (void)state;
+    char path[128];
+    struct config *c = load(ADMIN "ragflow-public.pem}}\n");
+    assert_string_equal(c->runtimes[0].ragflow.public_key, PEM);
+    assert_int_equal(strlen(c->runtimes[0].ragflow.admin_password_wire), 344);
+    config_free(c);
+    refused(ADMIN "nowhere.pem}}\n", "6:14", "ragflow.admin.public_key: the file that it names: ");
+    path_in_dir(path, "value");
+    write_file(path, "no key", 6);
+    refused(ADMIN "value}}\n", "6:14", "is no RSA key in PEM");
+    refused(ADMIN "\"-----BEGIN PUBLIC KEY-----\"}}\n", "6:133", "must be a file's path");
+}
+
+/* ---- what the products need ---- */
+
+static void needs(const char *runtime, const char *more, const char *words)
+{
+    char text[2048];
+    struct err err;
+    snprintf(text, sizeof(text), HEAD "  - name: one\n%s%s", runtime, more);
+    struct config *c = load(text);
+    int rc = config_check_products(c, &err);
+    config_free(c);
+    if (words ? rc == 0 || !strstr(err.msg, words) : rc != 0) {
+        fail_msg("%s, wanted %s for\n%s", rc ? err.msg : "fine", words ? words : "fine", text);
+    }
+}
+
+static void test_products_need(void **state)
+{
+    (void)state;
+#define LANGFLOW "    langflow: {url: \"http://l\", api_key: k}\n"
+#define FACADE   "    langflow: {url: \"http://l\", api: workspaces}\n"
+#define MASTER   "secrets: {master_key: \"" KEY_A "\"}\n"
+    needs("    langflow: {url: \"http://l\"}\n    ragflow: {url: \"http://r\"}\n", MASTER,
+          "\"one\" needs langflow.api_key");
+    needs(LANGFLOW "    ragflow: {url: \"http://r\"}\n", MASTER, "needs ragflow.api_key");
+    needs(LANGFLOW "    ragflow: {url: \"http://r\", api_key: k}\n", "",
+          "needs secrets.master_key");
+    needs(LANGFLOW "    ragflow: {url: \"http://r\", api_key: k}\n", MASTER, NULL);
+    needs(FACADE "    ragflow: {url: \"http://r\", api: collections}\n", "", NULL);
+    needs(FACADE "    ragflow: {url: \"http://r\", api_key: k}\n", "", NULL);
+#define OWN FACADE "    ragflow: {url: \"http://r\", tenancy: organization"
+    needs(OWN "}\n", MASTER, "needs ragflow.admin.url");
+    needs(OWN ", admin: {url: \"http://a\", email: a@b.c}}\n", MASTER, "admin.email and .password");
+    needs(OWN ", admin: {url: \"http://a\", email: a@b.c, password: p}}\n", MASTER,
+          "needs ragflow.admin.public_key");
+#define WHOLE                                                                                      \
+    OWN ", admin: {url: \"http://a\", email: a@b.c, password: p, public_key: "                     \
+        "ragflow-public.pem}}\n"
+    needs(WHOLE, "", "needs secrets.master_key");
+    needs(WHOLE, MASTER, NULL);
+}
+
+static void test_domains(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"a", "a.b", ".ab.cd", "a..cd", "A.example", "x y.example"};
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        char text[512];
+        snprintf(text, sizeof(text),
+                 HEAD "  - name: a\n    langflow: {url: \"http://l\"}\n    ragflow:\n      url: "
+                      "\"http://r\"\n      tenant_domain: \"%s\"\n",
+                 bad[i]);
+        refused(text, "8:22", "runtimes[0].ragflow.tenant_domain must");
+    }
 }
 
 /* ---- the table and the sample ---- */
@@ -490,16 +646,6 @@ static void test_runtime_ranges(void **state)
     }
 }
 
-/* One text of exactly n letters. */
-static char *letters(size_t n)
-{
-    char *s = malloc(n + 1);
-    assert_non_null(s);
-    memset(s, 'a', n);
-    s[n] = '\0';
-    return s;
-}
-
 static void test_text_lengths(void **state)
 {
     (void)state;
@@ -544,7 +690,8 @@ static void test_keys(void **state)
         {MINIMAL "waldur:\n  endpoint: x\n", "8:3",
          "unknown key \"waldur.endpoint\"; known here: url, token"},
         {MINIMAL "zzzzzzzz: 1\n", "7:1",
-         "known here: database, kafka, runtimes, offerings, waldur, retry, retention, secrets, "
+         "known here: database, kafka, runtimes, offerings, flows, waldur, retry, retention, "
+         "secrets, "
          "http"},
         {MINIMAL "log: {level: info, level: warn}\n", "7:20",
          "\"level\" stands here twice, first in line 7; remove one"},
@@ -1247,6 +1394,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_runtime_defaults),
+        cmocka_unit_test(test_flows),
+        cmocka_unit_test(test_public_key),
+        cmocka_unit_test(test_products_need),
+        cmocka_unit_test(test_domains),
         cmocka_unit_test(test_table_and_sample),
         cmocka_unit_test(test_sample_loads),
         cmocka_unit_test(test_look_ups),

@@ -5,6 +5,9 @@
 
 #include <cmocka.h>
 
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/rsa.h>
 #include <sodium.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -129,6 +132,107 @@ static void keys_are_read_from_base64(void **state)
     }
 }
 
+static void what_is_kept_opens_in_its_own_row_alone(void **state)
+{
+    (void)state;
+    static const char text[] = "sk-AbCdEfGhIjKlMnOpQrStUvWxYz0123456789_-";
+    static const char row[] = "2f1c9a52-6a0e-4c55-8f1e-5d2f0c9b7a01/langflow";
+    unsigned char master[SECRET_KEY_BYTES] = {1}, other[SECRET_KEY_BYTES] = {2};
+    unsigned char sealed[sizeof(text) - 1 + SECRET_SEALED_EXTRA], again[sizeof(sealed)];
+    char clear[SECRET_TEXT_MAX + 1] = "untouched";
+    struct err err;
+    assert_int_equal(secret_seal(master, row, text, sealed, &err), 0);
+    assert_int_equal(secret_seal(master, row, text, again, &err), 0);
+    assert_memory_not_equal(sealed, again, sizeof(sealed));
+
+    assert_int_equal(secret_open(other, row, sealed, sizeof(sealed), clear, &err), -1);
+    assert_int_equal(err.class, ERR_INVALID);
+    assert_int_equal(secret_open(master, "another/langflow", sealed, sizeof(sealed), clear, &err),
+                     -1);
+    assert_non_null(strstr(err.msg, "another/langflow"));
+    assert_int_equal(secret_open(master, row, sealed, SECRET_SEALED_EXTRA - 1, clear, &err), -1);
+    for (size_t i = 0; i < sizeof(sealed); i++) {
+        sealed[i] ^= 1;
+        assert_int_equal(secret_open(master, row, sealed, sizeof(sealed), clear, &err), -1);
+        sealed[i] ^= 1;
+    }
+    assert_string_equal(clear, "untouched");
+    assert_int_equal(secret_open(master, row, sealed, sizeof(sealed), clear, &err), 0);
+    assert_string_equal(clear, text);
+
+    char longest[SECRET_TEXT_MAX + 2];
+    unsigned char room[SECRET_TEXT_MAX + 1 + SECRET_SEALED_EXTRA];
+    memset(longest, 'x', sizeof(longest) - 1);
+    longest[SECRET_TEXT_MAX + 1] = '\0';
+    assert_int_equal(secret_seal(master, row, longest, room, &err), -1);
+    longest[SECRET_TEXT_MAX] = '\0';
+    assert_int_equal(secret_seal(master, row, longest, room, &err), 0);
+    assert_int_equal(secret_open(master, row, room, sizeof(room), clear, &err), -1);
+    assert_int_equal(
+        secret_open(master, row, room, SECRET_TEXT_MAX + SECRET_SEALED_EXTRA, clear, &err), 0);
+    assert_string_equal(clear, longest);
+}
+
+static void passwords_and_tags(void **state)
+{
+    (void)state;
+    char a[SECRET_PASSWORD_LEN + 1], b[SECRET_PASSWORD_LEN + 1];
+    secret_password(a);
+    secret_password(b);
+    assert_int_equal(strlen(a), SECRET_PASSWORD_LEN);
+    assert_string_not_equal(a, b);
+
+    unsigned char one[SECRET_KEY_BYTES] = {1}, two[SECRET_KEY_BYTES] = {2};
+    char x[SECRET_TAG_LEN + 1], y[SECRET_TAG_LEN + 1];
+    secret_tag(one, "organization/1", x);
+    secret_tag(one, "organization/1", y);
+    assert_int_equal(strlen(x), SECRET_TAG_LEN);
+    assert_string_equal(x, y);
+    secret_tag(one, "organization/2", y);
+    assert_string_not_equal(x, y);
+    secret_tag(two, "organization/1", y);
+    assert_string_not_equal(x, y);
+}
+
+/* What RAGFlow does with it: base64, RSA, base64. */
+static void ragflow_reads_its_password(void **state)
+{
+    (void)state;
+    EVP_PKEY *key = EVP_RSA_gen(2048);
+    BIO *bio = BIO_new(BIO_s_mem());
+    char *pem = NULL;
+    assert_true(key && bio && PEM_write_bio_PUBKEY(bio, key) && BIO_write(bio, "", 1) == 1);
+    BIO_get_mem_data(bio, &pem);
+
+    char wire[SECRET_WIRE_MAX];
+    struct err err;
+    assert_int_equal(secret_ragflow_password(pem, "correct horse", wire, &err), 0);
+
+    unsigned char cipher[SECRET_WIRE_MAX], text[SECRET_WIRE_MAX];
+    size_t n = 0, len = sizeof(text);
+    assert_int_equal(sodium_base642bin(cipher, sizeof(cipher), wire, strlen(wire), NULL, &n, NULL,
+                                       sodium_base64_VARIANT_ORIGINAL),
+                     0);
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new(key, NULL);
+    assert_int_equal(EVP_PKEY_decrypt_init(ctx), 1);
+    assert_int_equal(EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_PADDING), 1);
+    assert_int_equal(EVP_PKEY_decrypt(ctx, text, &len, cipher, n), 1);
+    text[len] = '\0';
+    assert_string_equal(text, "Y29ycmVjdCBob3JzZQ==");
+
+    char long_one[256];
+    memset(long_one, 'x', sizeof(long_one));
+    long_one[184] = '\0';
+    assert_int_equal(secret_ragflow_password(pem, long_one, wire, &err), -1);
+    long_one[183] = '\0';
+    assert_int_equal(secret_ragflow_password(pem, long_one, wire, &err), 0);
+    assert_int_equal(secret_ragflow_password("no key", "x", wire, &err), -1);
+    assert_int_equal(err.class, ERR_INVALID);
+    EVP_PKEY_CTX_free(ctx);
+    EVP_PKEY_free(key);
+    BIO_free(bio);
+}
+
 static void wipes(void **state)
 {
     (void)state;
@@ -160,6 +264,9 @@ int main(void)
         cmocka_unit_test(unusable_public_keys_are_refused),
         cmocka_unit_test(only_the_right_key_opens),
         cmocka_unit_test(keys_are_read_from_base64),
+        cmocka_unit_test(what_is_kept_opens_in_its_own_row_alone),
+        cmocka_unit_test(passwords_and_tags),
+        cmocka_unit_test(ragflow_reads_its_password),
         cmocka_unit_test(wipes),
         cmocka_unit_test(hardens_the_process),
     };
