@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "base/str.h"
+
 enum { OWN_MAX = 2 };
 
 /* What the configuration names by itself stands after the free properties and so wins. */
@@ -51,4 +53,21 @@ struct kafka_consumer *broker_consumer(struct loop *loop, const struct config *c
         kafka_consumer_new(loop, p, n, config->topic_events, events, err);
     free(p);
     return consumer;
+}
+
+struct kafka_probe *broker_probe(struct loop *loop, const struct config *config, int64_t timeout_ms,
+                                 kafka_probe_fn *done, void *ctx, struct err *err)
+{
+    const char *const topics[] = {config->topic_events, config->topic_dead_letters,
+                                  config->topic_outcomes};
+    size_t n = 0;
+    struct kafka_property *p = properties(config, true, &n);
+    if (!p) {
+        err_nomem(err);
+        return NULL;
+    }
+    struct kafka_probe *probe =
+        kafka_probe_start(loop, p, n, topics, ARRAY_LEN(topics), timeout_ms, done, ctx, err);
+    free(p);
+    return probe;
 }

@@ -198,6 +198,33 @@ const struct cli_command commands[] = {
                  "provisioner dead-letters show 17\n"
                  "provisioner dead-letters replay 17 18\n"
                  "provisioner dead-letters discard --all --yes\n"},
+    {.name = "doctor",
+     .operands = "[WHAT...]",
+     .summary = "looks at every server and says what to mend",
+     .words = "configuration database kafka",
+     .max_operands = CLI_OPERANDS_MAX,
+     .handler = cmd_doctor,
+     .help =
+         "Reaches every server that the configuration names, all at the same time, and looks at\n"
+         "versions, rights and settings; changes nothing, and may run beside workers. WHAT\n"
+         "restricts it: configuration, database, kafka, or the name of a runtime.\n\n"
+         "Every finding has a level: ok; note, which nobody has to act on; warn, which goes wrong\n"
+         "one day; bad, which keeps the worker from its work. What is warn or bad comes with what\n"
+         "to do about it. Credentials are shown nowhere.\n\n"
+         "Run it after every change of the configuration, and first when something is wrong.",
+     .options = {{OPT_TIMEOUT, "timeout", "DURATION", NULL,
+                  "looks for so long, at everything together; default 30s"},
+                 {OPT_JSON, "json", NULL, NULL,
+                  "one JSON document: findings (level, server, subject, what, mend) and the worst "
+                  "level"}},
+     .examples = "provisioner doctor\n"
+                 "provisioner doctor database kafka\n"
+                 "provisioner doctor shared-eu --timeout 1m\n"
+                 "provisioner doctor --json | jq '.findings[] | select(.level != \"ok\")'\n",
+     .exits = "0  nothing is to be mended: every finding is ok or note\n"
+              "1  doctor itself failed\n"
+              "2  wrong usage, or the configuration cannot be read\n"
+              "3  something is to be mended: a finding is warn or bad\n"},
     {.name = "config",
      .operands = "",
      .summary = "prints the settings in effect, secrets masked",
@@ -229,7 +256,8 @@ const struct cli_command commands[] = {
     {.name = "help",
      .operands = "[COMMAND]",
      .summary = "explains the program or a command",
-     .words = "run migrate submit jobs show replay retention dead-letters config graph version",
+     .words =
+         "run migrate submit jobs show replay retention dead-letters doctor config graph version",
      .max_operands = 1,
      .handler = cmd_help,
      .help = "Explains a command, or lists them all.",

@@ -18,6 +18,7 @@ int cmd_show(int argc, char **argv, const struct cli *cli);
 int cmd_replay(int argc, char **argv, const struct cli *cli);
 int cmd_retention(int argc, char **argv, const struct cli *cli);
 int cmd_dead_letters(int argc, char **argv, const struct cli *cli);
+int cmd_doctor(int argc, char **argv, const struct cli *cli);
 int cmd_config(int argc, char **argv, const struct cli *cli);
 int cmd_graph(int argc, char **argv, const struct cli *cli);
 int cmd_version(int argc, char **argv, const struct cli *cli);

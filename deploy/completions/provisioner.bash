@@ -31,6 +31,7 @@ _provisioner() {
     retention:--wait) return ;;
     dead-letters:--state) mapfile -t COMPREPLY < <(compgen -W 'new replayed discarded all' -- "$cur"); return ;;
     dead-letters:--limit) return ;;
+    doctor:--timeout) return ;;
     help:--format) mapfile -t COMPREPLY < <(compgen -W 'text man bash' -- "$cur"); return ;;
     esac
     if [[ $cur == -* ]]; then
@@ -44,6 +45,7 @@ _provisioner() {
         replay) options='--config --help --state --organization --error --since --limit --from-step --dry-run --rate --wait --no-wait --yes --json' ;;
         retention) options='--config --help --dry-run --now --limit --wait --json' ;;
         dead-letters) options='--config --help --state --limit --all --yes --json' ;;
+        doctor) options='--config --help --timeout --json' ;;
         config) options='--config --help --json' ;;
         graph) options='--config --help' ;;
         version) options='--config --help --json' ;;
@@ -53,10 +55,11 @@ _provisioner() {
         return
     fi
     case $command in
-    '') mapfile -t COMPREPLY < <(compgen -W 'run migrate submit jobs show replay retention dead-letters config graph version help' -- "$cur") ;;
+    '') mapfile -t COMPREPLY < <(compgen -W 'run migrate submit jobs show replay retention dead-letters doctor config graph version help' -- "$cur") ;;
     submit) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
     dead-letters) mapfile -t COMPREPLY < <(compgen -W 'list show replay discard' -- "$cur") ;;
-    help) mapfile -t COMPREPLY < <(compgen -W 'run migrate submit jobs show replay retention dead-letters config graph version' -- "$cur") ;;
+    doctor) mapfile -t COMPREPLY < <(compgen -W 'configuration database kafka' -- "$cur") ;;
+    help) mapfile -t COMPREPLY < <(compgen -W 'run migrate submit jobs show replay retention dead-letters doctor config graph version' -- "$cur") ;;
     esac
 }
 complete -F _provisioner provisioner

@@ -322,6 +322,9 @@ static int rows_check(const struct run *r, const PGresult *rows, size_t *applied
     return 0;
 }
 
+const char migrate_rows_sql[] = "select version, name, checksum"
+                                " from agent_marketplace.schema_migration order by version";
+
 static int read_applied(const struct run *r, size_t *applied, struct err *err)
 {
     bool exists = false;
@@ -331,10 +334,7 @@ static int read_applied(const struct run *r, size_t *applied, struct err *err)
         *applied = 0;
         return 0;
     }
-    PGresult *rows = pg_query(r->conn,
-                              "select version, name, checksum"
-                              " from agent_marketplace.schema_migration order by version",
-                              0, NULL, err);
+    PGresult *rows = pg_query(r->conn, migrate_rows_sql, 0, NULL, err);
     if (!rows)
         return -1;
     int rc = rows_check(r, rows, applied, err);
@@ -350,6 +350,12 @@ static void tell(const struct run *r, const struct migration *m, bool applied)
         r->say(r->ctx, m, applied);
 }
 
+static struct migrate_report report_of(const struct run *r, size_t applied)
+{
+    return (struct migrate_report){.pending = (int)(r->n - applied),
+                                   .current = applied ? r->list[applied - 1].version : 0};
+}
+
 static int check_only(const struct run *r, struct migrate_report *report, struct err *err)
 {
     size_t applied = 0;
@@ -357,8 +363,7 @@ static int check_only(const struct run *r, struct migrate_report *report, struct
         return -1;
     for (size_t i = applied; i < r->n; i++)
         tell(r, &r->list[i], false);
-    *report = (struct migrate_report){.pending = (int)(r->n - applied),
-                                      .current = applied ? r->list[applied - 1].version : 0};
+    *report = report_of(r, applied);
     return 0;
 }
 
@@ -418,6 +423,16 @@ int migrate_run(PGconn *conn, bool check, migrate_say_fn *say, void *ctx,
                 struct migrate_report *report, struct err *err)
 {
     return migrate_run_list(conn, migrations, n_migrations, check, say, ctx, report, err);
+}
+
+int migrate_judge(const PGresult *rows, struct migrate_report *report, struct err *err)
+{
+    const struct run r = {.list = migrations, .n = n_migrations};
+    size_t applied = 0;
+    if (rows_check(&r, rows, &applied, err) != 0)
+        return -1;
+    *report = report_of(&r, applied);
+    return 0;
 }
 
 int migrate_wanted(void)

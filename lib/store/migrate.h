@@ -48,6 +48,11 @@ int migrate_run_list(PGconn *conn, const struct migration *list, size_t n, bool 
                      migrate_say_fn *say, void *ctx, struct migrate_report *report,
                      struct err *err);
 
+/* What is recorded, for whoever reads it over another kind of connection; the table must exist. */
+extern const char migrate_rows_sql[];
+/* The rows of that, held against this program's files: *report, or -1 and *err (ERR_CONFLICT). */
+int migrate_judge(const PGresult *rows, struct migrate_report *report, struct err *err);
+
 /* The schema version that this program needs. */
 int migrate_wanted(void);
 

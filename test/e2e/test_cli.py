@@ -26,8 +26,8 @@ TOPICS = {"events": "cli.events", "dead_letters": "cli.dlq", "outcomes": "cli.ou
 JOB_MEMBERS = {"id", "subscription_uuid", "organization_slug", "runtime_name", "kind", "state", "step", "attempts",
                "next_attempt_at", "error_class", "error", "updated_at"}
 RFC3339 = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")
-COMMANDS = ["run", "migrate", "submit", "jobs", "show", "replay", "retention", "dead-letters", "config", "graph",
-            "version", "help"]
+COMMANDS = ["run", "migrate", "submit", "jobs", "show", "replay", "retention", "dead-letters", "doctor", "config",
+            "graph", "version", "help"]
 
 
 def program(*argv, env=None, stdin=None, timeout=120):
@@ -93,6 +93,7 @@ class Help(Base):
         self.usage("retention", "--now", "soon", says="--now takes a time")
         self.usage("dead-letters", says="dead-letters needs list")
         self.usage("dead-letters", "bury", says="takes list, show, replay or discard")
+        self.usage("doctor", "--timeout", "0", says="--timeout takes")
         self.usage("help", "jbos", says='did you mean "jobs"?')
         self.usage("config", "--config", "/nowhere/provisioner.yaml", says="/nowhere/provisioner.yaml")
         self.usage("--config", "/nowhere/provisioner.yaml", "config", says="/nowhere/provisioner.yaml")
@@ -129,6 +130,7 @@ class Help(Base):
         self.assertEqual(complete("--config", "x", "dead"), ["dead-letters"])
         self.assertEqual(complete("jobs", "--state", "f"), ["failed"])
         self.assertIn("--dry-run", complete("retention", "--"))
+        self.assertEqual(complete("doctor", "k"), ["kafka"])
 
     def test_full_disk(self):
         with open("/dev/full", "w") as full:
