@@ -23,7 +23,9 @@ static int set_property(rd_kafka_conf_t *conf, const struct kafka_property *p, s
     char why[256] = "";
     if (rd_kafka_conf_set(conf, p->name, p->value, why, sizeof(why)) == RD_KAFKA_CONF_OK)
         return 0;
-    return err_set(err, ERR_INVALID, "kafka property %s: %s", p->name, why);
+    err_set(err, ERR_INVALID, "kafka property %s: %s", p->name, why);
+    err_redact(err, p->value); /* librdkafka quotes it, and it may be a secret */
+    return -1;
 }
 
 static int set_users_property(rd_kafka_conf_t *conf, const struct kafka_property *fixed,
