@@ -374,11 +374,13 @@ static void word(const struct native_step *step, const struct exchange_response 
     err_prefix(e, "%s", step->what);
 }
 
-/* 1.8 says so of any trouble while it looks a key up; one such answer is believed by nobody. */
+/* 1.8 says so of any trouble while it looks a key up, and of a key that it has just made any may:
+ * one such answer is no proof. */
 static void denied(struct driver_op *op, struct native_answer *a)
 {
     const struct native_step *step = op->step;
-    if (!native_since(op, 10) && !op->denied) {
+    bool doubtful = !native_since(op, 10) || (step->as == AS_TENANT && !op->kept);
+    if (doubtful && !op->denied) {
         op->denied = true;
         native_settle(op);
         a->out->health = HEALTH_GOOD;

@@ -80,7 +80,7 @@ struct world {
     void *meddle_ctx;
     cJSON *foreign; /* what must stay as it is: the planted stranger */
     char stranger_id[UUID_TEXT], superuser_id[UUID_TEXT];
-    const char *seed; /* for messages */
+    int superuser_flows; /* templates */
 };
 
 static int64_t world_now_ms = 1000;
@@ -185,6 +185,13 @@ static inline void world_do(struct world *w, enum exchange_method method, const 
     }
 }
 
+/* The stranger as it is now is what it has to be from now on. */
+static inline void world_know_stranger(struct world *w)
+{
+    cJSON_Delete(w->foreign);
+    w->foreign = world_user_by(w, "object.id", w->stranger_id);
+}
+
 /* Strangers are left alone; last_login and the like are not touched either. */
 static inline void world_check_strangers(struct world *w)
 {
@@ -194,7 +201,7 @@ static inline void world_check_strangers(struct world *w)
     }
     cJSON_Delete(now);
     cJSON *super = world_user_by(w, "object.id", w->superuser_id);
-    if (cJSON_GetArraySize(json_get(super, "flows")) > 1 ||
+    if (cJSON_GetArraySize(json_get(super, "flows")) != w->superuser_flows ||
         cJSON_GetArraySize(json_get(super, "keys")) != 1) {
         WORLD_FAIL(w, "something was left in the superuser's account");
     }
@@ -231,7 +238,8 @@ static inline void world_begin(struct world *w, const char *profile)
                 "\"flows\":[{\"name\":\"theirs\",\"access_type\":\"PUBLIC\"}],"
                 "\"variables\":[{\"name\":\"tone\",\"type\":\"Generic\",\"value\":\"loud\"}]}",
                 w->stranger_id);
-    w->foreign = world_user_by(w, "object.id", w->stranger_id);
+    world_know_stranger(w);
+    w->superuser_flows = 1;
     w->site = world_class()->site_new(&err);
     assert_non_null(w->site);
     w->variables = cJSON_Parse("{\"agent_name\":\"Support Assistant\",\"tone\":\"calm\","
