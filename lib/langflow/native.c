@@ -257,7 +257,9 @@ static bool request(struct driver_op *op, struct driver_action *out)
     if (!step) {
         return false;
     }
-    if (!step->queued && op->rounds++ >= DRIVER_ROUNDS_MAX) {
+    /* Items are bounded by their list, further pages by their number. */
+    bool counts = !step->queued && op->skip == 0;
+    if (counts && op->rounds++ >= DRIVER_ROUNDS_MAX) {
         native_fail(op, ERR_UNKNOWN, "the server's answers contradict each other; gave up asking");
         return false;
     }

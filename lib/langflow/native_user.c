@@ -68,6 +68,8 @@ static void forget_user(struct driver_op *op)
     op->user_id[0] = '\0';
     op->user = USER_UNKNOWN;
     op->vanishing = false;
+    op->unlisted = false;
+    op->shut = false;
     op->created = false;
     op->look = true;
     op->skip = 0;

@@ -273,7 +273,7 @@ static void add_body(struct buf *b, const struct native_variable *v, const char 
 static void build_change(struct driver_op *op, struct exchange_request *r)
 {
     const struct native_item *item = native_item(op);
-    native_url(op, r, VARIABLES, item->id, NULL);
+    native_url(op, r, VARIABLES, item->id[0] ? item->id : NULL, NULL);
     native_json(r);
     add_body(&r->body, &op->variables[item->variable], item->id);
 }
