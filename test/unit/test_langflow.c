@@ -9,8 +9,6 @@
 
 static const char *const profiles[] = {"1.8", "1.10", "1.13"};
 
-#define EACH_PROFILE(p) (const char *const *p = profiles; p < profiles + ARRAY_LEN(profiles); p++)
-
 static void expect_failure(struct world *w, enum driver_goal goal, enum err_class class,
                            const char *words)
 {
@@ -35,49 +33,45 @@ static void warm_up(struct world *w)
 static void a_fresh_workspace_takes_ten_requests(void **state)
 {
     (void)state;
-    for
-        EACH_PROFILE(p)
-        {
-            struct world w;
-            bool lags = str_eq(*p, "1.8");
-            world_begin(&w, *p);
-            world_settings(&w, "{\"new_user_is_active\":true}");
-            warm_up(&w);
-            world_must(&w, DRIVER_PRESENT);
-            assert_int_equal(w.requests, 10 + lags);
-            assert_int_equal(w.logins, 1);
-            world_check(&w, DRIVER_PRESENT);
-            world_must(&w, DRIVER_ABSENT);
-            world_settings(&w, "{\"new_user_is_active\":false}");
-            world_must(&w, DRIVER_PRESENT);
-            assert_int_equal(w.requests, 11 + lags);
-            world_check(&w, DRIVER_PRESENT);
-            world_end(&w);
-        }
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        struct world w;
+        bool lags = str_eq(profiles[p], "1.8");
+        world_begin(&w, profiles[p]);
+        world_settings(&w, "{\"new_user_is_active\":true}");
+        warm_up(&w);
+        world_must(&w, DRIVER_PRESENT);
+        assert_int_equal(w.requests, 10 + lags);
+        assert_int_equal(w.logins, 1);
+        world_check(&w, DRIVER_PRESENT);
+        world_must(&w, DRIVER_ABSENT);
+        world_settings(&w, "{\"new_user_is_active\":false}");
+        world_must(&w, DRIVER_PRESENT);
+        assert_int_equal(w.requests, 11 + lags);
+        world_check(&w, DRIVER_PRESENT);
+        world_end(&w);
+    }
 }
 
 static void a_steady_run_takes_two_requests_or_three(void **state)
 {
     (void)state;
-    for
-        EACH_PROFILE(p)
-        {
-            struct world w;
-            world_begin(&w, *p);
-            world_must(&w, DRIVER_PRESENT);
-            world_must(&w, DRIVER_PRESENT);
-            assert_int_equal(w.requests, 2);
-            assert_int_equal(w.changes, 0);
-            world_check(&w, DRIVER_PRESENT);
-            w.target.collection_key = WORLD_COLLECTION;
-            world_must(&w, DRIVER_PRESENT);
-            world_check(&w, DRIVER_PRESENT);
-            world_must(&w, DRIVER_PRESENT);
-            assert_int_equal(w.requests, 3);
-            assert_int_equal(w.changes, 1);
-            world_check(&w, DRIVER_PRESENT);
-            world_end(&w);
-        }
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        struct world w;
+        world_begin(&w, profiles[p]);
+        world_must(&w, DRIVER_PRESENT);
+        world_must(&w, DRIVER_PRESENT);
+        assert_int_equal(w.requests, 2);
+        assert_int_equal(w.changes, 0);
+        world_check(&w, DRIVER_PRESENT);
+        w.target.collection_key = WORLD_COLLECTION;
+        world_must(&w, DRIVER_PRESENT);
+        world_check(&w, DRIVER_PRESENT);
+        world_must(&w, DRIVER_PRESENT);
+        assert_int_equal(w.requests, 3);
+        assert_int_equal(w.changes, 1);
+        world_check(&w, DRIVER_PRESENT);
+        world_end(&w);
+    }
 }
 
 static void goals_follow_one_another(void **state)
@@ -86,22 +80,20 @@ static void goals_follow_one_another(void **state)
         DRIVER_ABSENT,  DRIVER_CLOSED, DRIVER_PRESENT, DRIVER_CLOSED, DRIVER_CLOSED,
         DRIVER_PRESENT, DRIVER_CLOSED, DRIVER_ABSENT,  DRIVER_ABSENT, DRIVER_PRESENT};
     (void)state;
-    for
-        EACH_PROFILE(p)
-        {
-            struct world w;
-            world_begin(&w, *p);
-            w.target.collection_key = WORLD_COLLECTION;
-            for (size_t i = 0; i < ARRAY_LEN(goals); i++) {
-                world_must(&w, goals[i]);
-                world_check(&w, goals[i]);
-                if (i > 0 && goals[i] == goals[i - 1]) {
-                    assert_int_equal(w.changes, 0);
-                    assert_true(w.requests <= 2);
-                }
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        struct world w;
+        world_begin(&w, profiles[p]);
+        w.target.collection_key = WORLD_COLLECTION;
+        for (size_t i = 0; i < ARRAY_LEN(goals); i++) {
+            world_must(&w, goals[i]);
+            world_check(&w, goals[i]);
+            if (i > 0 && goals[i] == goals[i - 1]) {
+                assert_int_equal(w.changes, 0);
+                assert_true(w.requests <= 2);
             }
-            world_end(&w);
         }
+        world_end(&w);
+    }
 }
 
 /* ---- whose it is ---- */
@@ -110,50 +102,46 @@ static void a_strangers_user_is_a_conflict_and_left_alone(void **state)
 {
     static const char *const optins[] = {"{}", "{\"waldur_subscription\":\"" WORLD_OTHER "\"}"};
     (void)state;
-    for
-        EACH_PROFILE(p)
-        {
-            for (size_t i = 0; i < ARRAY_LEN(optins); i++) {
-                struct world w;
-                char text[300];
-                world_begin(&w, *p);
-                snprintf(text, sizeof(text),
-                         "{\"username\":\"" WORLD_NAME "\",\"optins\":%s,\"keys\":[\"sk-x\"]}",
-                         optins[i]);
-                world_plant(&w, text, w.stranger_id);
-                world_know_stranger(&w);
-                expect_failure(&w, DRIVER_PRESENT, ERR_CONFLICT, WORLD_NAME);
-                assert_non_null(strstr(w.last.err.msg, w.stranger_id));
-                world_must(&w, DRIVER_CLOSED);
-                assert_int_equal(w.changes, 0);
-                world_must(&w, DRIVER_ABSENT);
-                assert_int_equal(w.changes, 0);
-                world_end(&w);
-            }
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        for (size_t i = 0; i < ARRAY_LEN(optins); i++) {
+            struct world w;
+            char text[300];
+            world_begin(&w, profiles[p]);
+            snprintf(text, sizeof(text),
+                     "{\"username\":\"" WORLD_NAME "\",\"optins\":%s,\"keys\":[\"sk-x\"]}",
+                     optins[i]);
+            world_plant(&w, text, w.stranger_id);
+            world_know_stranger(&w);
+            expect_failure(&w, DRIVER_PRESENT, ERR_CONFLICT, WORLD_NAME);
+            assert_non_null(strstr(w.last.err.msg, w.stranger_id));
+            world_must(&w, DRIVER_CLOSED);
+            assert_int_equal(w.changes, 0);
+            world_must(&w, DRIVER_ABSENT);
+            assert_int_equal(w.changes, 0);
+            world_end(&w);
         }
+    }
 }
 
 static void a_superuser_is_never_adopted(void **state)
 {
     static const enum driver_goal goals[] = {DRIVER_CLOSED, DRIVER_ABSENT};
     (void)state;
-    for
-        EACH_PROFILE(p)
-        {
-            struct world w;
-            char path[200];
-            world_begin(&w, *p);
-            snprintf(path, sizeof(path), "/users/%s", w.superuser_id);
-            world_do(&w, METHOD_PATCH, path, PRODUCT_TOKEN,
-                     "{\"username\":\"" WORLD_NAME
-                     "\",\"optins\":{\"waldur_subscription\":\"" WORLD_MARKER "\"}}");
-            expect_failure(&w, DRIVER_PRESENT, ERR_CONFLICT, WORLD_NAME);
-            for (size_t i = 0; i < ARRAY_LEN(goals); i++) {
-                world_must(&w, goals[i]);
-                assert_int_equal(w.changes, 0);
-            }
-            world_end(&w);
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        struct world w;
+        char path[200];
+        world_begin(&w, profiles[p]);
+        snprintf(path, sizeof(path), "/users/%s", w.superuser_id);
+        world_do(&w, METHOD_PATCH, path, PRODUCT_TOKEN,
+                 "{\"username\":\"" WORLD_NAME
+                 "\",\"optins\":{\"waldur_subscription\":\"" WORLD_MARKER "\"}}");
+        expect_failure(&w, DRIVER_PRESENT, ERR_CONFLICT, WORLD_NAME);
+        for (size_t i = 0; i < ARRAY_LEN(goals); i++) {
+            world_must(&w, goals[i]);
+            assert_int_equal(w.changes, 0);
         }
+        world_end(&w);
+    }
 }
 
 static void a_name_that_differs_in_case_is_a_strangers(void **state)
@@ -169,23 +157,21 @@ static void a_name_that_differs_in_case_is_a_strangers(void **state)
 static void what_an_earlier_attempt_made_is_adopted(void **state)
 {
     (void)state;
-    for
-        EACH_PROFILE(p)
-        {
-            struct world w;
-            world_begin(&w, *p);
-            world_must(&w, DRIVER_PRESENT);
-            w.external_id[0] = w.secret[0] = '\0'; /* nobody recorded it */
-            world_must(&w, DRIVER_PRESENT);
-            world_check(&w, DRIVER_PRESENT);
-            w.external_id[0] = w.secret[0] = '\0';
-            world_must(&w, DRIVER_CLOSED);
-            world_check(&w, DRIVER_CLOSED);
-            w.external_id[0] = '\0';
-            world_must(&w, DRIVER_ABSENT);
-            world_check(&w, DRIVER_ABSENT);
-            world_end(&w);
-        }
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        struct world w;
+        world_begin(&w, profiles[p]);
+        world_must(&w, DRIVER_PRESENT);
+        w.external_id[0] = w.secret[0] = '\0'; /* nobody recorded it */
+        world_must(&w, DRIVER_PRESENT);
+        world_check(&w, DRIVER_PRESENT);
+        w.external_id[0] = w.secret[0] = '\0';
+        world_must(&w, DRIVER_CLOSED);
+        world_check(&w, DRIVER_CLOSED);
+        w.external_id[0] = '\0';
+        world_must(&w, DRIVER_ABSENT);
+        world_check(&w, DRIVER_ABSENT);
+        world_end(&w);
+    }
 }
 
 /* Tenants may change their own name and optins: the recorded id is what counts. */
@@ -222,77 +208,69 @@ static void renamed_and_unmarked_it_is_still_ours(void **state)
     static const enum driver_goal goals[] = {DRIVER_PRESENT, DRIVER_CLOSED, DRIVER_ABSENT};
     static const char *const names[] = {"mine now", "a,b", "%_\\", "x"};
     (void)state;
-    for
-        EACH_PROFILE(p)
-        {
-            for (size_t i = 0; i < ARRAY_LEN(goals) * ARRAY_LEN(names); i++) {
-                const char *name = names[i / ARRAY_LEN(goals)];
-                renamed_it_is_still_ours(*p, goals[i % ARRAY_LEN(goals)], name, true);
-                renamed_it_is_still_ours(*p, goals[i % ARRAY_LEN(goals)], name, false);
-            }
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        for (size_t i = 0; i < ARRAY_LEN(goals) * ARRAY_LEN(names); i++) {
+            const char *name = names[i / ARRAY_LEN(goals)];
+            renamed_it_is_still_ours(profiles[p], goals[i % ARRAY_LEN(goals)], name, true);
+            renamed_it_is_still_ours(profiles[p], goals[i % ARRAY_LEN(goals)], name, false);
         }
+    }
 }
 
 static void a_key_of_another_user_is_not_used(void **state)
 {
     static const enum driver_goal goals[] = {DRIVER_PRESENT, DRIVER_CLOSED, DRIVER_ABSENT};
     (void)state;
-    for
-        EACH_PROFILE(p)
-        {
-            for (size_t i = 0; i < ARRAY_LEN(goals); i++) {
-                struct world w;
-                world_begin(&w, *p);
-                world_must(&w, DRIVER_PRESENT);
-                str_copy(w.secret, sizeof(w.secret), "sk-stranger");
-                world_must(&w, goals[i]);
-                world_check(&w, goals[i]);
-                world_end(&w);
-            }
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        for (size_t i = 0; i < ARRAY_LEN(goals); i++) {
+            struct world w;
+            world_begin(&w, profiles[p]);
+            world_must(&w, DRIVER_PRESENT);
+            str_copy(w.secret, sizeof(w.secret), "sk-stranger");
+            world_must(&w, goals[i]);
+            world_check(&w, goals[i]);
+            world_end(&w);
         }
+    }
 }
 
 static void an_open_delete_is_finished_first(void **state)
 {
     static const enum driver_goal goals[] = {DRIVER_PRESENT, DRIVER_CLOSED, DRIVER_ABSENT};
     (void)state;
-    for
-        EACH_PROFILE(p)
-        {
-            for (size_t i = 0; i < ARRAY_LEN(goals); i++) {
-                struct world w;
-                char old[UUID_TEXT];
-                world_begin(&w, *p);
-                world_must(&w, DRIVER_PRESENT);
-                str_copy(old, sizeof(old), w.external_id);
-                str_copy(w.deleting, sizeof(w.deleting), old);
-                w.open = true;
-                world_must(&w, goals[i]);
-                assert_string_not_equal(w.external_id, old);
-                assert_true(w.waits > 0);
-                world_check(&w, goals[i]);
-                world_end(&w);
-            }
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        for (size_t i = 0; i < ARRAY_LEN(goals); i++) {
+            struct world w;
+            char old[UUID_TEXT];
+            world_begin(&w, profiles[p]);
+            world_must(&w, DRIVER_PRESENT);
+            str_copy(old, sizeof(old), w.external_id);
+            str_copy(w.deleting, sizeof(w.deleting), old);
+            w.open = true;
+            world_must(&w, goals[i]);
+            assert_string_not_equal(w.external_id, old);
+            assert_true(w.waits > 0);
+            world_check(&w, goals[i]);
+            world_end(&w);
         }
+    }
 }
 
 /* A key whose making nobody recorded is one too many, and only the open effect tells of it. */
 static void a_stray_key_goes(void **state)
 {
     (void)state;
-    for
-        EACH_PROFILE(p)
-        {
-            struct world w;
-            world_begin(&w, *p);
-            world_must(&w, DRIVER_PRESENT);
-            world_do(&w, METHOD_POST, "/api_key/", w.secret, "{\"name\":\"provisioner\"}");
-            w.open = true;
-            world_must(&w, DRIVER_PRESENT);
-            assert_int_equal(w.waited_ms, w.target.settle_ms);
-            world_check(&w, DRIVER_PRESENT);
-            world_end(&w);
-        }
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        struct world w;
+        world_begin(&w, profiles[p]);
+        world_must(&w, DRIVER_PRESENT);
+        world_do(&w, METHOD_POST, "/api_key/", w.secret, "{\"name\":\"provisioner\"}");
+        w.open = true;
+        world_must(&w, DRIVER_PRESENT);
+        assert_int_equal(w.waited_ms, w.target.settle_ms);
+        world_check(&w, DRIVER_PRESENT);
+        world_end(&w);
+    }
 }
 
 /* ---- what tenants do ---- */
@@ -325,29 +303,27 @@ static void check_edits(struct world *w)
 static void edits_of_tenants_survive(void **state)
 {
     (void)state;
-    for
-        EACH_PROFILE(p)
-        {
-            struct world w;
-            char path[200];
-            world_begin(&w, *p);
-            world_must(&w, DRIVER_PRESENT);
-            snprintf(path, sizeof(path), "/flows/%s", w.flow_uuid);
-            world_do(&w, METHOD_PATCH, path, w.secret,
-                     "{\"name\":\"My agent\",\"data\":{\"nodes\":[],\"edges\":[]}}");
-            world_do(&w, METHOD_POST, "/flows/", w.secret, "{\"name\":\"another\"}");
-            edit_variable(&w, "tone", "edited");
-            edit_variable(&w, "ragflow_collection_id", "edited");
-            world_must(&w, DRIVER_PRESENT);
-            check_edits(&w);
-            w.secret[0] = '\0';
-            world_must(&w, DRIVER_PRESENT);
-            check_edits(&w);
-            world_must(&w, DRIVER_CLOSED);
-            world_must(&w, DRIVER_PRESENT);
-            check_edits(&w);
-            world_end(&w);
-        }
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        struct world w;
+        char path[200];
+        world_begin(&w, profiles[p]);
+        world_must(&w, DRIVER_PRESENT);
+        snprintf(path, sizeof(path), "/flows/%s", w.flow_uuid);
+        world_do(&w, METHOD_PATCH, path, w.secret,
+                 "{\"name\":\"My agent\",\"data\":{\"nodes\":[],\"edges\":[]}}");
+        world_do(&w, METHOD_POST, "/flows/", w.secret, "{\"name\":\"another\"}");
+        edit_variable(&w, "tone", "edited");
+        edit_variable(&w, "ragflow_collection_id", "edited");
+        world_must(&w, DRIVER_PRESENT);
+        check_edits(&w);
+        w.secret[0] = '\0';
+        world_must(&w, DRIVER_PRESENT);
+        check_edits(&w);
+        world_must(&w, DRIVER_CLOSED);
+        world_must(&w, DRIVER_PRESENT);
+        check_edits(&w);
+        world_end(&w);
+    }
 }
 
 static void delete_flow(struct world *w)
@@ -361,46 +337,42 @@ static void delete_flow(struct world *w)
 static void a_deleted_flow_is_made_again(void **state)
 {
     (void)state;
-    for
-        EACH_PROFILE(p)
-        {
-            struct world w;
-            world_begin(&w, *p);
-            world_must(&w, DRIVER_PRESENT);
-            delete_flow(&w);
-            world_must(&w, DRIVER_PRESENT);
-            world_check(&w, DRIVER_PRESENT);
-            world_end(&w);
-        }
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        struct world w;
+        world_begin(&w, profiles[p]);
+        world_must(&w, DRIVER_PRESENT);
+        delete_flow(&w);
+        world_must(&w, DRIVER_PRESENT);
+        world_check(&w, DRIVER_PRESENT);
+        world_end(&w);
+    }
 }
 
 /* Another flow of the tenant's has the name: it keeps it, and ours is known by its id. */
 static void a_silent_rename_is_answered_once(void **state)
 {
     (void)state;
-    for
-        EACH_PROFILE(p)
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        struct world w;
+        const cJSON *flow = NULL;
+        world_begin(&w, profiles[p]);
+        world_must(&w, DRIVER_PRESENT);
+        delete_flow(&w);
+        world_do(&w, METHOD_POST, "/flows/", w.secret, "{\"name\":\"Support Agent\"}");
+        world_must(&w, DRIVER_PRESENT);
+        assert_non_null(strstr(w.trace, "PATCH /api/v1/flows/"));
+        cJSON *user = world_ours(&w);
+        cJSON_ArrayForEach(flow, json_get(user, "flows"))
         {
-            struct world w;
-            const cJSON *flow = NULL;
-            world_begin(&w, *p);
-            world_must(&w, DRIVER_PRESENT);
-            delete_flow(&w);
-            world_do(&w, METHOD_POST, "/flows/", w.secret, "{\"name\":\"Support Agent\"}");
-            world_must(&w, DRIVER_PRESENT);
-            assert_non_null(strstr(w.trace, "PATCH /api/v1/flows/"));
-            cJSON *user = world_ours(&w);
-            cJSON_ArrayForEach(flow, json_get(user, "flows"))
-            {
-                bool ours = str_eq(json_str(flow, "id"), w.flow_uuid);
-                assert_string_equal(json_str(flow, "name"),
-                                    ours ? "Support Agent (1)" : "Support Agent");
-            }
-            cJSON_Delete(user);
-            world_must(&w, DRIVER_PRESENT);
-            assert_int_equal(w.requests, 2);
-            world_end(&w);
+            bool ours = str_eq(json_str(flow, "id"), w.flow_uuid);
+            assert_string_equal(json_str(flow, "name"),
+                                ours ? "Support Agent (1)" : "Support Agent");
         }
+        cJSON_Delete(user);
+        world_must(&w, DRIVER_PRESENT);
+        assert_int_equal(w.requests, 2);
+        world_end(&w);
+    }
 }
 
 static void rename_on_creation(struct world *w, const struct exchange_request *r,
@@ -435,20 +407,18 @@ static void a_rename_without_need_is_mended(void **state)
 static void a_flow_id_that_another_holds_is_a_conflict(void **state)
 {
     (void)state;
-    for
-        EACH_PROFILE(p)
-        {
-            struct world w;
-            char text[300];
-            world_begin(&w, *p);
-            snprintf(text, sizeof(text),
-                     "{\"kind\":\"flow\",\"user_id\":\"%s\",\"id\":\"%s\",\"name\":\"x\"}",
-                     w.stranger_id, w.flow_uuid);
-            world_plant(&w, text, NULL);
-            world_know_stranger(&w);
-            expect_failure(&w, DRIVER_PRESENT, ERR_CONFLICT, w.flow_uuid);
-            world_end(&w);
-        }
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        struct world w;
+        char text[300];
+        world_begin(&w, profiles[p]);
+        snprintf(text, sizeof(text),
+                 "{\"kind\":\"flow\",\"user_id\":\"%s\",\"id\":\"%s\",\"name\":\"x\"}",
+                 w.stranger_id, w.flow_uuid);
+        world_plant(&w, text, NULL);
+        world_know_stranger(&w);
+        expect_failure(&w, DRIVER_PRESENT, ERR_CONFLICT, w.flow_uuid);
+        world_end(&w);
+    }
 }
 
 /* ---- variables ---- */
@@ -464,34 +434,32 @@ static void want_variables(struct world *w, const char *json)
 static void variables_of_all_types_arrive(void **state)
 {
     (void)state;
-    for
-        EACH_PROFILE(p)
-        {
-            struct world w;
-            world_begin(&w, *p);
-            want_variables(&w, "{\"s\":\"t\\u00e9xt \\\"q\\\"\",\"n\":1.5,\"t\":true,\"f\":false,"
-                               "\"o\":{\"a\":[1]},\"l\":[],\"z\":null,\"e\":\"\",\"\":\"x\","
-                               "\"c\":\"gAAAAAlooks-encrypted\",\"FLOW_ID\":\"mine\","
-                               "\"__hidden__\":\"h\"}");
-            world_must(&w, DRIVER_PRESENT);
-            cJSON *user = world_ours(&w);
-            world_check_variable(&w, user, "s", "t\xc3\xa9xt \"q\"", "Generic");
-            world_check_variable(&w, user, "n", "1.5", "Generic");
-            world_check_variable(&w, user, "t", "true", "Generic");
-            world_check_variable(&w, user, "f", "false", "Generic");
-            world_check_variable(&w, user, "o", "{\"a\":[1]}", "Generic");
-            world_check_variable(&w, user, "l", "[]", "Generic");
-            world_check_variable(&w, user, "c", "gAAAAAlooks-encrypted", "Credential");
-            world_check_variable(&w, user, "FLOW_ID", "mine", "Generic");
-            world_check_variable(&w, user, "__hidden__", "h", "Generic");
-            world_check_variable(&w, user, "z", NULL, NULL);
-            world_check_variable(&w, user, "e", NULL, NULL);
-            cJSON_Delete(user);
-            world_must(&w, DRIVER_PRESENT);
-            assert_int_equal(w.changes,
-                             1); /* the hidden one: only its own name tells that it is there */
-            world_end(&w);
-        }
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        struct world w;
+        world_begin(&w, profiles[p]);
+        want_variables(&w, "{\"s\":\"t\\u00e9xt \\\"q\\\"\",\"n\":1.5,\"t\":true,\"f\":false,"
+                           "\"o\":{\"a\":[1]},\"l\":[],\"z\":null,\"e\":\"\",\"\":\"x\","
+                           "\"c\":\"gAAAAAlooks-encrypted\",\"FLOW_ID\":\"mine\","
+                           "\"__hidden__\":\"h\"}");
+        world_must(&w, DRIVER_PRESENT);
+        cJSON *user = world_ours(&w);
+        world_check_variable(&w, user, "s", "t\xc3\xa9xt \"q\"", "Generic");
+        world_check_variable(&w, user, "n", "1.5", "Generic");
+        world_check_variable(&w, user, "t", "true", "Generic");
+        world_check_variable(&w, user, "f", "false", "Generic");
+        world_check_variable(&w, user, "o", "{\"a\":[1]}", "Generic");
+        world_check_variable(&w, user, "l", "[]", "Generic");
+        world_check_variable(&w, user, "c", "gAAAAAlooks-encrypted", "Credential");
+        world_check_variable(&w, user, "FLOW_ID", "mine", "Generic");
+        world_check_variable(&w, user, "__hidden__", "h", "Generic");
+        world_check_variable(&w, user, "z", NULL, NULL);
+        world_check_variable(&w, user, "e", NULL, NULL);
+        cJSON_Delete(user);
+        world_must(&w, DRIVER_PRESENT);
+        assert_int_equal(w.changes,
+                         1); /* the hidden one: only its own name tells that it is there */
+        world_end(&w);
+    }
 }
 
 /* Two of a name come out of a rename as they do out of a race. */
@@ -513,46 +481,42 @@ static void plant_variable(struct world *w, const char *name, const char *value)
 static void two_variables_of_one_name_become_one(void **state)
 {
     (void)state;
-    for
-        EACH_PROFILE(p)
-        {
-            struct world w;
-            world_begin(&w, *p);
-            world_must(&w, DRIVER_PRESENT);
-            plant_variable(&w, "ragflow_collection_id", "c-old");
-            plant_variable(&w, "tone", "calm");
-            plant_variable(&w, "agent_name", "edited by its tenant");
-            world_must(&w, DRIVER_PRESENT);
-            cJSON *user = world_ours(&w);
-            world_check_variable(&w, user, "ragflow_collection_id", "c-1", "Generic");
-            world_check_variable(&w, user, "tone", "calm", "Generic");
-            world_check_variable(&w, user, "agent_name", "edited by its tenant", "Generic");
-            cJSON_Delete(user);
-            world_end(&w);
-        }
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        struct world w;
+        world_begin(&w, profiles[p]);
+        world_must(&w, DRIVER_PRESENT);
+        plant_variable(&w, "ragflow_collection_id", "c-old");
+        plant_variable(&w, "tone", "calm");
+        plant_variable(&w, "agent_name", "edited by its tenant");
+        world_must(&w, DRIVER_PRESENT);
+        cJSON *user = world_ours(&w);
+        world_check_variable(&w, user, "ragflow_collection_id", "c-1", "Generic");
+        world_check_variable(&w, user, "tone", "calm", "Generic");
+        world_check_variable(&w, user, "agent_name", "edited by its tenant", "Generic");
+        cJSON_Delete(user);
+        world_end(&w);
+    }
 }
 
 static void without_retrieval_nothing_leads_to_documents(void **state)
 {
     (void)state;
-    for
-        EACH_PROFILE(p)
-        {
-            struct world w;
-            world_begin(&w, *p);
-            w.target.collection_key = WORLD_COLLECTION;
-            world_must(&w, DRIVER_PRESENT);
-            w.target.collection_key = NULL;
-            want_variables(&w, "{\"tone\":\"calm\"}");
-            world_must(&w, DRIVER_PRESENT);
-            cJSON *user = world_ours(&w);
-            world_check_variable(&w, user, "ragflow_collection_id", NULL, NULL);
-            world_check_variable(&w, user, "ragflow_url", NULL, NULL);
-            world_check_variable(&w, user, "ragflow_api_key", NULL, NULL);
-            world_check_variable(&w, user, "tone", "calm", "Generic");
-            cJSON_Delete(user);
-            world_end(&w);
-        }
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        struct world w;
+        world_begin(&w, profiles[p]);
+        w.target.collection_key = WORLD_COLLECTION;
+        world_must(&w, DRIVER_PRESENT);
+        w.target.collection_key = NULL;
+        want_variables(&w, "{\"tone\":\"calm\"}");
+        world_must(&w, DRIVER_PRESENT);
+        cJSON *user = world_ours(&w);
+        world_check_variable(&w, user, "ragflow_collection_id", NULL, NULL);
+        world_check_variable(&w, user, "ragflow_url", NULL, NULL);
+        world_check_variable(&w, user, "ragflow_api_key", NULL, NULL);
+        world_check_variable(&w, user, "tone", "calm", "Generic");
+        cJSON_Delete(user);
+        world_end(&w);
+    }
 }
 
 /* ---- templates ---- */
@@ -637,32 +601,30 @@ static char *big_template(size_t bytes)
 static void templates_of_megabytes_pass_through(void **state)
 {
     (void)state;
-    for
-        EACH_PROFILE(p)
-        {
-            struct world w;
-            world_begin(&w, *p);
-            char *text = big_template(2 * 1024 * 1024);
-            cJSON *template = cJSON_Parse(text);
-            w.target.template = text;
-            w.target.template_len = strlen(text);
-            world_must(&w, DRIVER_PRESENT);
-            assert_null(strstr(w.trace, "header_flows"));
-            cJSON *user = world_ours(&w);
-            const cJSON *flow = cJSON_GetArrayItem(json_get(user, "flows"), 0);
-            assert_true(cJSON_Compare(json_get(flow, "data"), json_get(template, "data"), true));
-            assert_string_equal(json_str(flow, "name"), "Big");
-            assert_string_equal(json_str(flow, "id"), w.flow_uuid);
-            assert_string_equal(json_str(flow, "access_type"), "PRIVATE");
-            assert_true(cJSON_IsNull(json_get(flow, "endpoint_name")));
-            assert_int_equal(cJSON_GetArraySize(json_get(flow, "tags")), 1);
-            cJSON_Delete(user);
-            world_must(&w, DRIVER_PRESENT);
-            assert_int_equal(w.requests, 2);
-            cJSON_Delete(template);
-            free(text);
-            world_end(&w);
-        }
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        struct world w;
+        world_begin(&w, profiles[p]);
+        char *text = big_template(2 * 1024 * 1024);
+        cJSON *template = cJSON_Parse(text);
+        w.target.template = text;
+        w.target.template_len = strlen(text);
+        world_must(&w, DRIVER_PRESENT);
+        assert_null(strstr(w.trace, "header_flows"));
+        cJSON *user = world_ours(&w);
+        const cJSON *flow = cJSON_GetArrayItem(json_get(user, "flows"), 0);
+        assert_true(cJSON_Compare(json_get(flow, "data"), json_get(template, "data"), true));
+        assert_string_equal(json_str(flow, "name"), "Big");
+        assert_string_equal(json_str(flow, "id"), w.flow_uuid);
+        assert_string_equal(json_str(flow, "access_type"), "PRIVATE");
+        assert_true(cJSON_IsNull(json_get(flow, "endpoint_name")));
+        assert_int_equal(cJSON_GetArraySize(json_get(flow, "tags")), 1);
+        cJSON_Delete(user);
+        world_must(&w, DRIVER_PRESENT);
+        assert_int_equal(w.requests, 2);
+        cJSON_Delete(template);
+        free(text);
+        world_end(&w);
+    }
 }
 
 static void unusable_templates_make_nothing(void **state)
@@ -785,17 +747,15 @@ static void refuse_platform(struct world *w, const struct exchange_request *r,
 static void a_refused_superuser_is_the_runtimes_matter(void **state)
 {
     (void)state;
-    for
-        EACH_PROFILE(p)
-        {
-            struct world w;
-            world_begin(&w, *p);
-            w.meddle = refuse_platform;
-            expect_failure(&w, DRIVER_PRESENT, ERR_UNAUTHORIZED, "Invalid API key");
-            assert_int_equal(w.outcome.health, HEALTH_AS_SEEN);
-            assert_int_equal(w.waits, str_eq(*p, "1.8"));
-            world_end(&w);
-        }
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        struct world w;
+        world_begin(&w, profiles[p]);
+        w.meddle = refuse_platform;
+        expect_failure(&w, DRIVER_PRESENT, ERR_UNAUTHORIZED, "Invalid API key");
+        assert_int_equal(w.outcome.health, HEALTH_AS_SEEN);
+        assert_int_equal(w.waits, str_eq(profiles[p], "1.8"));
+        world_end(&w);
+    }
 }
 
 static void note_health(struct world *w, const struct exchange_request *r,
@@ -810,21 +770,19 @@ static void note_health(struct world *w, const struct exchange_request *r,
 static void a_refused_tenant_is_not(void **state)
 {
     (void)state;
-    for
-        EACH_PROFILE(p)
-        {
-            struct world w;
-            int refusals = 0;
-            world_begin(&w, *p);
-            world_must(&w, DRIVER_PRESENT);
-            str_copy(w.secret, sizeof(w.secret), "sk-revoked");
-            w.meddle = note_health;
-            w.meddle_ctx = &refusals;
-            world_must(&w, DRIVER_PRESENT);
-            assert_int_equal(refusals, str_eq(*p, "1.8") ? 2 : 1);
-            world_check(&w, DRIVER_PRESENT);
-            world_end(&w);
-        }
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        struct world w;
+        int refusals = 0;
+        world_begin(&w, profiles[p]);
+        world_must(&w, DRIVER_PRESENT);
+        str_copy(w.secret, sizeof(w.secret), "sk-revoked");
+        w.meddle = note_health;
+        w.meddle_ctx = &refusals;
+        world_must(&w, DRIVER_PRESENT);
+        assert_int_equal(refusals, str_eq(profiles[p], "1.8") ? 2 : 1);
+        world_check(&w, DRIVER_PRESENT);
+        world_end(&w);
+    }
 }
 
 /* Servers repeat what they were sent: one answer becomes that, with a status of its own. */
@@ -882,23 +840,21 @@ static void no_secret_is_in_any_error(void **state)
 static void pages_are_not_taken_for_answers(void **state)
 {
     (void)state;
-    for
-        EACH_PROFILE(p)
-        {
-            struct world w;
-            world_begin(&w, *p);
-            world_settings(&w, "{\"frontend\":true}");
-            world_must(&w, DRIVER_PRESENT);
-            world_check(&w, DRIVER_PRESENT);
-            delete_flow(&w);
-            world_must(&w, DRIVER_PRESENT);
-            world_check(&w, DRIVER_PRESENT);
-            world_must(&w, DRIVER_CLOSED);
-            world_check(&w, DRIVER_CLOSED);
-            world_must(&w, DRIVER_ABSENT);
-            world_check(&w, DRIVER_ABSENT);
-            world_end(&w);
-        }
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        struct world w;
+        world_begin(&w, profiles[p]);
+        world_settings(&w, "{\"frontend\":true}");
+        world_must(&w, DRIVER_PRESENT);
+        world_check(&w, DRIVER_PRESENT);
+        delete_flow(&w);
+        world_must(&w, DRIVER_PRESENT);
+        world_check(&w, DRIVER_PRESENT);
+        world_must(&w, DRIVER_CLOSED);
+        world_check(&w, DRIVER_CLOSED);
+        world_must(&w, DRIVER_ABSENT);
+        world_check(&w, DRIVER_ABSENT);
+        world_end(&w);
+    }
 }
 
 /* ---- closing and deleting ---- */
@@ -917,53 +873,49 @@ static void open_doors(struct world *w)
 static void closing_leaves_no_way_in(void **state)
 {
     (void)state;
-    for
-        EACH_PROFILE(p)
-        {
-            for (int with_key = 0; with_key < 2; with_key++) {
-                struct world w;
-                const cJSON *flow = NULL;
-                world_begin(&w, *p);
-                w.target.collection_key = WORLD_COLLECTION;
-                world_must(&w, DRIVER_PRESENT);
-                open_doors(&w);
-                w.secret[0] = with_key ? w.secret[0] : '\0';
-                world_must(&w, DRIVER_CLOSED);
-                assert_int_equal(w.logins, !with_key);
-                world_check(&w, DRIVER_CLOSED);
-                cJSON *user = world_ours(&w);
-                assert_int_equal(cJSON_GetArraySize(json_get(user, "flows")), 2);
-                cJSON_ArrayForEach(flow, json_get(user, "flows"))
-                {
-                    bool ours = str_eq(json_str(flow, "id"), w.flow_uuid);
-                    assert_string_equal(json_str(flow, "endpoint_name"), ours ? "agent" : "more");
-                    assert_int_equal(json_bool(flow, "locked", false), ours);
-                }
-                cJSON_Delete(user);
-                world_end(&w);
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        for (int with_key = 0; with_key < 2; with_key++) {
+            struct world w;
+            const cJSON *flow = NULL;
+            world_begin(&w, profiles[p]);
+            w.target.collection_key = WORLD_COLLECTION;
+            world_must(&w, DRIVER_PRESENT);
+            open_doors(&w);
+            w.secret[0] = with_key ? w.secret[0] : '\0';
+            world_must(&w, DRIVER_CLOSED);
+            assert_int_equal(w.logins, !with_key);
+            world_check(&w, DRIVER_CLOSED);
+            cJSON *user = world_ours(&w);
+            assert_int_equal(cJSON_GetArraySize(json_get(user, "flows")), 2);
+            cJSON_ArrayForEach(flow, json_get(user, "flows"))
+            {
+                bool ours = str_eq(json_str(flow, "id"), w.flow_uuid);
+                assert_string_equal(json_str(flow, "endpoint_name"), ours ? "agent" : "more");
+                assert_int_equal(json_bool(flow, "locked", false), ours);
             }
+            cJSON_Delete(user);
+            world_end(&w);
         }
+    }
 }
 
 static void a_purge_takes_messages_and_waits_for_the_end(void **state)
 {
     (void)state;
-    for
-        EACH_PROFILE(p)
-        {
-            struct world w;
-            char path[100];
-            world_begin(&w, *p);
-            world_must(&w, DRIVER_PRESENT);
-            snprintf(path, sizeof(path), "/run/%s?stream=false", w.flow_uuid);
-            world_do(&w, METHOD_POST, path, w.secret, "{\"input_value\":\"hi\"}");
-            world_do(&w, METHOD_POST, "/flows/", w.secret, "{\"name\":\"second\"}");
-            world_must(&w, DRIVER_CLOSED);
-            world_must(&w, DRIVER_ABSENT);
-            assert_int_equal(w.waits > 0, !str_eq(*p, "1.10"));
-            world_check(&w, DRIVER_ABSENT);
-            world_end(&w);
-        }
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        struct world w;
+        char path[100];
+        world_begin(&w, profiles[p]);
+        world_must(&w, DRIVER_PRESENT);
+        snprintf(path, sizeof(path), "/run/%s?stream=false", w.flow_uuid);
+        world_do(&w, METHOD_POST, path, w.secret, "{\"input_value\":\"hi\"}");
+        world_do(&w, METHOD_POST, "/flows/", w.secret, "{\"name\":\"second\"}");
+        world_must(&w, DRIVER_CLOSED);
+        world_must(&w, DRIVER_ABSENT);
+        assert_int_equal(w.waits > 0, !str_eq(profiles[p], "1.10"));
+        world_check(&w, DRIVER_ABSENT);
+        world_end(&w);
+    }
 }
 
 static void a_delete_that_never_comes_true_is_told(void **state)
@@ -995,33 +947,31 @@ static void observe(struct world *w, enum driver_goal goal, enum driver_sight si
 static void observations_change_nothing(void **state)
 {
     (void)state;
-    for
-        EACH_PROFILE(p)
-        {
-            struct world w;
-            char path[200];
-            world_begin(&w, *p);
-            w.target.collection_key = WORLD_COLLECTION;
-            observe(&w, DRIVER_PRESENT, SIGHT_ABSENT, false);
-            observe(&w, DRIVER_ABSENT, SIGHT_ABSENT, true);
-            world_must(&w, DRIVER_PRESENT);
-            observe(&w, DRIVER_PRESENT, SIGHT_OURS, true);
-            observe(&w, DRIVER_CLOSED, SIGHT_OURS, false);
-            observe(&w, DRIVER_ABSENT, SIGHT_OURS, false);
-            snprintf(path, sizeof(path), "/users/%s", w.external_id);
-            world_do(&w, METHOD_PATCH, path, w.secret, "{\"username\":\"else\",\"optins\":{}}");
-            observe(&w, DRIVER_PRESENT, SIGHT_OURS, true);
-            want_variables(&w, "{\"ragflow_collection_id\":\"c-2\",\"ragflow_url\":\"u\"}");
-            observe(&w, DRIVER_PRESENT, SIGHT_OURS, false);
-            world_must(&w, DRIVER_CLOSED);
-            observe(&w, DRIVER_PRESENT, SIGHT_OURS, false);
-            observe(&w, DRIVER_CLOSED, SIGHT_OURS, true);
-            world_must(&w, DRIVER_ABSENT);
-            world_plant(&w, "{\"username\":\"" WORLD_NAME "\"}", NULL);
-            observe(&w, DRIVER_PRESENT, SIGHT_FOREIGN, false);
-            observe(&w, DRIVER_ABSENT, SIGHT_FOREIGN, true);
-            world_end(&w);
-        }
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        struct world w;
+        char path[200];
+        world_begin(&w, profiles[p]);
+        w.target.collection_key = WORLD_COLLECTION;
+        observe(&w, DRIVER_PRESENT, SIGHT_ABSENT, false);
+        observe(&w, DRIVER_ABSENT, SIGHT_ABSENT, true);
+        world_must(&w, DRIVER_PRESENT);
+        observe(&w, DRIVER_PRESENT, SIGHT_OURS, true);
+        observe(&w, DRIVER_CLOSED, SIGHT_OURS, false);
+        observe(&w, DRIVER_ABSENT, SIGHT_OURS, false);
+        snprintf(path, sizeof(path), "/users/%s", w.external_id);
+        world_do(&w, METHOD_PATCH, path, w.secret, "{\"username\":\"else\",\"optins\":{}}");
+        observe(&w, DRIVER_PRESENT, SIGHT_OURS, true);
+        want_variables(&w, "{\"ragflow_collection_id\":\"c-2\",\"ragflow_url\":\"u\"}");
+        observe(&w, DRIVER_PRESENT, SIGHT_OURS, false);
+        world_must(&w, DRIVER_CLOSED);
+        observe(&w, DRIVER_PRESENT, SIGHT_OURS, false);
+        observe(&w, DRIVER_CLOSED, SIGHT_OURS, true);
+        world_must(&w, DRIVER_ABSENT);
+        world_plant(&w, "{\"username\":\"" WORLD_NAME "\"}", NULL);
+        observe(&w, DRIVER_PRESENT, SIGHT_FOREIGN, false);
+        observe(&w, DRIVER_ABSENT, SIGHT_FOREIGN, true);
+        world_end(&w);
+    }
 }
 
 static void cut_long_lists(struct world *w, const struct exchange_request *r,
@@ -1038,26 +988,24 @@ static void cut_long_lists(struct world *w, const struct exchange_request *r,
 static void the_user_is_found_among_many(void **state)
 {
     (void)state;
-    for
-        EACH_PROFILE(p)
-        {
-            struct world w;
-            world_begin(&w, *p);
-            world_must(&w, DRIVER_PRESENT);
-            for (int i = 0; i < 100; i++) {
-                char text[200];
-                snprintf(text, sizeof(text), "{\"username\":\"" WORLD_NAME "%d\"}", i);
-                world_plant(&w, text, NULL);
-            }
-            w.external_id[0] = w.secret[0] = '\0';
-            w.meddle = cut_long_lists; /* more than a transport takes: smaller pages */
-            world_must(&w, DRIVER_CLOSED);
-            assert_string_not_equal(w.external_id, "");
-            world_check(&w, DRIVER_CLOSED);
-            world_must(&w, DRIVER_ABSENT);
-            world_check(&w, DRIVER_ABSENT);
-            world_end(&w);
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        struct world w;
+        world_begin(&w, profiles[p]);
+        world_must(&w, DRIVER_PRESENT);
+        for (int i = 0; i < 100; i++) {
+            char text[200];
+            snprintf(text, sizeof(text), "{\"username\":\"" WORLD_NAME "%d\"}", i);
+            world_plant(&w, text, NULL);
         }
+        w.external_id[0] = w.secret[0] = '\0';
+        w.meddle = cut_long_lists; /* more than a transport takes: smaller pages */
+        world_must(&w, DRIVER_CLOSED);
+        assert_string_not_equal(w.external_id, "");
+        world_check(&w, DRIVER_CLOSED);
+        world_must(&w, DRIVER_ABSENT);
+        world_check(&w, DRIVER_ABSENT);
+        world_end(&w);
+    }
 }
 
 /* ---- inspection ---- */
@@ -1112,32 +1060,30 @@ static void check_level(const struct driver_report *r, const char *subject, enum
 static void an_inspection_says_what_to_mend(void **state)
 {
     (void)state;
-    for
-        EACH_PROFILE(p)
-        {
-            struct world w;
-            struct driver_report report;
-            bool old = str_eq(*p, "1.8");
-            world_begin(&w, *p);
-            inspect(&w, &report);
-            check_level(&report, "version", old ? LEVEL_WARN : LEVEL_OK, *p);
-            check_level(&report, "health", LEVEL_OK, "");
-            check_level(&report, "credential", LEVEL_OK, "");
-            check_level(&report, "automatic login", LEVEL_OK, "");
-            check_level(&report, "open sign-up", old ? LEVEL_BAD : LEVEL_OK, old ? "upgrade" : "");
-            world_settings(&w, "{\"auto_login\":true,\"signup\":true}");
-            inspect(&w, &report);
-            check_level(&report, "automatic login", LEVEL_BAD, "LANGFLOW_AUTO_LOGIN=false");
-            check_level(&report, "open sign-up", LEVEL_BAD, "LANGFLOW_ENABLE_SIGNUP=false");
-            w.target.credential = "sk-stranger";
-            inspect(&w, &report);
-            check_level(&report, "credential", LEVEL_BAD, "superuser");
-            check_level(&report, "open sign-up", LEVEL_NOTE, "credential");
-            w.target.credential = "sk-nobody";
-            inspect(&w, &report);
-            check_level(&report, "credential", LEVEL_BAD, "403");
-            world_end(&w);
-        }
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        struct world w;
+        struct driver_report report;
+        bool old = str_eq(profiles[p], "1.8");
+        world_begin(&w, profiles[p]);
+        inspect(&w, &report);
+        check_level(&report, "version", old ? LEVEL_WARN : LEVEL_OK, profiles[p]);
+        check_level(&report, "health", LEVEL_OK, "");
+        check_level(&report, "credential", LEVEL_OK, "");
+        check_level(&report, "automatic login", LEVEL_OK, "");
+        check_level(&report, "open sign-up", old ? LEVEL_BAD : LEVEL_OK, old ? "upgrade" : "");
+        world_settings(&w, "{\"auto_login\":true,\"signup\":true}");
+        inspect(&w, &report);
+        check_level(&report, "automatic login", LEVEL_BAD, "LANGFLOW_AUTO_LOGIN=false");
+        check_level(&report, "open sign-up", LEVEL_BAD, "LANGFLOW_ENABLE_SIGNUP=false");
+        w.target.credential = "sk-stranger";
+        inspect(&w, &report);
+        check_level(&report, "credential", LEVEL_BAD, "superuser");
+        check_level(&report, "open sign-up", LEVEL_NOTE, "credential");
+        w.target.credential = "sk-nobody";
+        inspect(&w, &report);
+        check_level(&report, "credential", LEVEL_BAD, "403");
+        world_end(&w);
+    }
 }
 
 static void small_print(void **state)

@@ -13,7 +13,7 @@
  * answers of a server gone mad. PROPERTY_SEED repeats one run.
  */
 
-enum { HISTORIES = 700, MAD_RUNS = 20000, REQUESTS_MAX = 60000 };
+enum { HISTORIES = 700, MAD_RUNS = 20000, TURNS_MAX = 1000 };
 
 static const char *const profiles[] = {"1.8", "1.10", "1.13"};
 
@@ -172,13 +172,16 @@ static const char *draw(struct rng *rng, const char *const *texts, size_t n)
     return texts[rng_below(rng, n)];
 }
 
+static const char marker[] = WORLD_MARKER, other[] = WORLD_OTHER;
+
 static cJSON *mad_object(struct rng *rng, const char *flow_uuid)
 {
     static const char *const names[] = {WORLD_NAME,    "provisioner", "tone",
                                         "ragflow_url", "Agent",       ""};
-    static const char *const words[] = {WORLD_MARKER, WORLD_OTHER,     "closed", "sk-1234567890",
-                                        "PUBLIC",     "PRIVATE",       "x y",    "Generic",
-                                        "1.10.1",     "Langflow Base", "0.3.0",  "\xc3\xa9"};
+    /* First what a marker may be, and what a status. */
+    static const char *const words[] = {marker,   other,           "closed", "sk-1234567890",
+                                        "PUBLIC", "PRIVATE",       "x y",    "Generic",
+                                        "1.10.1", "Langflow Base", "0.3.0",  "\xc3\xa9"};
     static const char *const members[] = {"access_token", "api_key",      "access_type",
                                           "value",        "type",         "version",
                                           "package",      "endpoint_name"};
@@ -259,14 +262,51 @@ static void check_aim(struct world *w, uint64_t seed, const struct driver_action
     }
 }
 
-static void mad_run(uint64_t seed)
+static void answer_madly(struct world *w, struct rng *rng, struct driver_op *op,
+                         const struct driver_action *a)
 {
     static const char *const types[] = {"", "application/json", "application/json", "text/html"};
+    struct driver_outcome out;
+    char *body = strstr(a->request.url, "/version") && chance(rng, 90)
+                     ? str_dup("{\"version\":\"1.13.0\"}")
+                     : mad_body(rng, &a->request, w->flow_uuid);
+    struct exchange_response r = {.status = mad_status(rng),
+                                  .body = body,
+                                  .body_len = strlen(body),
+                                  .truncated = chance(rng, 2),
+                                  .retry_after_ms = chance(rng, 20) ? 5 : -1};
+    r.sent = r.status != 0 || chance(rng, 50);
+    str_copy(r.content_type, sizeof(r.content_type), draw(rng, types, ARRAY_LEN(types)));
+    world_say(w, "%s %s %d\n", exchange_method_name(a->request.method), a->request.url, r.status);
+    world_class()->feed(op, &r, &out);
+    free(body);
+    if ((out.effect != EFFECT_NONE) != (a->effect != NULL)) {
+        BROKEN(w, w->seed, "an effect without a change, or a change without an effect");
+    }
+}
+
+/* One turn; false when it was the last. */
+static bool mad_turn(struct world *w, struct rng *rng, struct driver_op *op)
+{
+    struct driver_action a;
+    w->site->now_ms = ++world_now_ms;
+    world_class()->next(op, &a);
+    if (a.turn == TURN_REQUEST) {
+        check_aim(w, w->seed, &a);
+        answer_madly(w, rng, op, &a);
+        exchange_request_done(&a.request);
+    }
+    if (a.turn == TURN_FAILED && (a.err.class == ERR_NONE || !a.err.msg[0])) {
+        BROKEN(w, w->seed, "failed without a reason");
+    }
+    return a.turn == TURN_REQUEST || a.turn == TURN_WAIT;
+}
+
+static void mad_run(uint64_t seed)
+{
     struct world w = {.seed = seed};
     struct rng rng;
     struct err err;
-    struct driver_outcome out;
-    int requests = 0, waits = 0;
     rng_seed(&rng, seed);
     world_aim(&w);
     w.target.external_id = chance(&rng, 50) ? ids[rng_below(&rng, 2)] : NULL;
@@ -280,41 +320,8 @@ static void mad_run(uint64_t seed)
     struct driver_op *op =
         world_class()->start((enum driver_goal)rng_below(&rng, 3), &w.target, &err);
     assert_non_null(op);
-    for (;; world_now_ms++) {
-        struct driver_action a;
-        w.site->now_ms = world_now_ms;
-        world_class()->next(op, &a);
-        if (a.turn == TURN_WAIT) {
-            world_now_ms += a.wait_ms;
-            waits++;
-            continue;
-        }
-        if (a.turn != TURN_REQUEST) {
-            if (a.turn == TURN_FAILED && (a.err.class == ERR_NONE || !a.err.msg[0])) {
-                BROKEN(&w, seed, "failed without a reason");
-            }
-            break;
-        }
-        check_aim(&w, seed, &a);
-        char *body = strstr(a.request.url, "/version") && chance(&rng, 90)
-                         ? str_dup("{\"version\":\"1.13.0\"}")
-                         : mad_body(&rng, &a.request, w.flow_uuid);
-        struct exchange_response r = {.status = mad_status(&rng),
-                                      .body = body,
-                                      .body_len = strlen(body),
-                                      .truncated = chance(&rng, 2),
-                                      .retry_after_ms = chance(&rng, 20) ? 5 : -1};
-        r.sent = r.status != 0 || chance(&rng, 50);
-        str_copy(r.content_type, sizeof(r.content_type), draw(&rng, types, ARRAY_LEN(types)));
-        world_say(&w, "%s %s %d\n", exchange_method_name(a.request.method), a.request.url,
-                  r.status);
-        world_class()->feed(op, &r, &out);
-        if ((out.effect != EFFECT_NONE) != (a.effect != NULL)) {
-            BROKEN(&w, seed, "an effect without a change, or a change without an effect");
-        }
-        exchange_request_done(&a.request);
-        free(body);
-        if (++requests > REQUESTS_MAX || waits > REQUESTS_MAX) {
+    for (int turns = 0; mad_turn(&w, &rng, op); turns++) {
+        if (turns > TURNS_MAX) {
             BROKEN(&w, seed, "unbounded");
         }
     }
