@@ -45,7 +45,9 @@ static int want(struct driver_op *op, const char *name, const char *value, bool 
                                 .platform = is_platforms(name)};
     struct native_variable *more =
         reallocarray(op->variables, op->n_variables + 1, sizeof(*op->variables));
-    op->variables = more ? more : op->variables;
+    if (more) {
+        op->variables = more;
+    }
     if (!more || !v.name || !v.value) {
         free(v.name);
         free(v.value);

@@ -918,6 +918,27 @@ static void a_purge_takes_messages_and_waits_for_the_end(void **state)
     }
 }
 
+/* Whoever comes before the erasure is over must not take what is there for what will be. */
+static void an_accepted_delete_is_not_yet_done(void **state)
+{
+    (void)state;
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        struct world w;
+        bool at_once = str_eq(profiles[p], "1.10");
+        world_begin(&w, profiles[p]);
+        world_must(&w, DRIVER_PRESENT);
+        w.blow = BLOW_500_BEFORE;
+        w.at = 6; /* the look after the delete */
+        assert_false(world_run(&w, DRIVER_ABSENT));
+        assert_non_null(strstr(w.trace, "DELETE /api/v1/users/"));
+        assert_int_equal(w.open, !at_once);
+        w.blow = BLOW_NONE;
+        world_must(&w, DRIVER_PRESENT);
+        world_check(&w, DRIVER_PRESENT);
+        world_end(&w);
+    }
+}
+
 static void a_delete_that_never_comes_true_is_told(void **state)
 {
     struct world w;
@@ -1147,6 +1168,7 @@ int main(void)
         cmocka_unit_test(pages_are_not_taken_for_answers),
         cmocka_unit_test(closing_leaves_no_way_in),
         cmocka_unit_test(a_purge_takes_messages_and_waits_for_the_end),
+        cmocka_unit_test(an_accepted_delete_is_not_yet_done),
         cmocka_unit_test(a_delete_that_never_comes_true_is_told),
         cmocka_unit_test(observations_change_nothing),
         cmocka_unit_test(the_user_is_found_among_many),
