@@ -260,7 +260,9 @@ static bool request(struct driver_op *op, struct driver_action *out)
     if (!step) {
         return false;
     }
-    if (!step->queued && op->rounds++ >= DRIVER_ROUNDS_MAX) {
+    /* Items are bounded by their list, further pages by their number. */
+    bool counts = !step->queued && op->skip == 0;
+    if (counts && op->rounds++ >= DRIVER_ROUNDS_MAX) {
         native_fail(op, ERR_UNKNOWN, "the server's answers contradict each other; gave up asking");
         return false;
     }
@@ -377,11 +379,13 @@ static void word(const struct native_step *step, const struct exchange_response 
     err_prefix(e, "%s", step->what);
 }
 
-/* 1.8 says so of any trouble while it looks a key up; one such answer is believed by nobody. */
+/* 1.8 says so of any trouble while it looks a key up, and of a key that it has just made any may:
+ * one such answer is no proof. */
 static void denied(struct driver_op *op, struct native_answer *a)
 {
     const struct native_step *step = op->step;
-    if (!native_since(op, 10) && !op->denied) {
+    bool doubtful = !native_since(op, 10) || (step->as == AS_TENANT && !op->kept);
+    if (doubtful && !op->denied) {
         op->denied = true;
         native_settle(op);
         a->out->health = HEALTH_GOOD;

@@ -68,6 +68,8 @@ static void forget_user(struct driver_op *op)
     op->user_id[0] = '\0';
     op->user = USER_UNKNOWN;
     op->vanishing = false;
+    op->unlisted = false;
+    op->shut = false;
     op->created = false;
     op->look = true;
     op->skip = 0;
@@ -507,7 +509,10 @@ static bool feed_delete(struct driver_op *op, struct native_answer *a)
     if (a->verdict != VERDICT_GOOD && a->verdict != VERDICT_GONE) {
         return false;
     }
-    a->out->effect = EFFECT_DONE;
+    /* Accepted is not done: until it is seen to be gone, this may still reach what is made of it.
+     */
+    bool accepted = a->verdict == VERDICT_GOOD && (a->r->status == 202 || !native_since(op, 10));
+    a->out->effect = accepted ? EFFECT_UNKNOWN : EFFECT_DONE;
     str_copy(a->out->external_id, sizeof(a->out->external_id), op->user_id);
     native_forget_entry(op);
     vanish(op);

@@ -45,7 +45,9 @@ static int want(struct driver_op *op, const char *name, const char *value, bool 
                                 .platform = is_platforms(name)};
     struct native_variable *more =
         reallocarray(op->variables, op->n_variables + 1, sizeof(*op->variables));
-    op->variables = more ? more : op->variables;
+    if (more) {
+        op->variables = more;
+    }
     if (!more || !v.name || !v.value) {
         free(v.name);
         free(v.value);
@@ -273,7 +275,7 @@ static void add_body(struct buf *b, const struct native_variable *v, const char 
 static void build_change(struct driver_op *op, struct exchange_request *r)
 {
     const struct native_item *item = native_item(op);
-    native_url(op, r, VARIABLES, item->id, NULL);
+    native_url(op, r, VARIABLES, item->id[0] ? item->id : NULL, NULL);
     native_json(r);
     add_body(&r->body, &op->variables[item->variable], item->id);
 }

@@ -25,7 +25,9 @@ void native_url(const struct driver_op *op, struct exchange_request *r, const ch
     if (rest) {
         buf_adds(&url, rest);
     }
-    if (url.failed || !str_copy(r->url, sizeof(r->url), buf_str(&url))) {
+    /* Without its id a path would mean all there are. */
+    bool cut = id && id[0] == '\0';
+    if (cut || url.failed || !str_copy(r->url, sizeof(r->url), buf_str(&url))) {
         r->url[0] = '\0';
     }
     buf_done(&url);

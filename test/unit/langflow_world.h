@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/rng.h"
 #include "base/str.h"
 #include "driver/driver.h"
 #include "langflow/langflow.h"
@@ -27,7 +28,7 @@
 #define WORLD_COLLECTION   "ragflow-secret-of-this-subscription"
 #define WORLD_DATA         "{\"nodes\":[{\"id\":\"n1\",\"data\":{\"type\":\"ChatInput\"}}],\"edges\":[]}"
 
-enum { WORLD_TURNS_MAX = 400, WORLD_TRACE_MAX = 32768 };
+enum { WORLD_TURNS_MAX = 400, WORLD_TRACE_MAX = 32768, WORLD_LATE_MAX = 8 };
 
 enum blow {
     BLOW_NONE,
@@ -45,7 +46,8 @@ enum blow {
     BLOW_GARBLED,    /* acted, the body is not JSON */
     BLOW_EMPTY,      /* acted, the body is {} */
     BLOW_403,        /* not acted */
-    BLOW_MAX
+    BLOW_MAX,
+    BLOW_LATE /* acts at the next wait, no answer */
 };
 
 struct world;
@@ -76,11 +78,20 @@ struct world {
     /* the blow to come: at which request, counted from 0 */
     enum blow blow;
     int at;
+    /* or at any, by chance */
+    struct rng *rng;
+    unsigned trouble; /* in a hundred */
+    struct world_late {
+        struct exchange_request request;
+        char credential[512];
+    } late[WORLD_LATE_MAX];
+    size_t n_late;
     world_meddle *meddle; /* may change what is answered; NULL */
     void *meddle_ctx;
+    uint64_t seed;
     cJSON *foreign; /* what must stay as it is: the planted stranger */
     char stranger_id[UUID_TEXT], superuser_id[UUID_TEXT];
-    const char *seed; /* for messages */
+    int superuser_flows; /* templates */
 };
 
 static int64_t world_now_ms = 1000;
@@ -185,6 +196,13 @@ static inline void world_do(struct world *w, enum exchange_method method, const 
     }
 }
 
+/* The stranger as it is now is what it has to be from now on. */
+static inline void world_know_stranger(struct world *w)
+{
+    cJSON_Delete(w->foreign);
+    w->foreign = world_user_by(w, "object.id", w->stranger_id);
+}
+
 /* Strangers are left alone; last_login and the like are not touched either. */
 static inline void world_check_strangers(struct world *w)
 {
@@ -194,7 +212,7 @@ static inline void world_check_strangers(struct world *w)
     }
     cJSON_Delete(now);
     cJSON *super = world_user_by(w, "object.id", w->superuser_id);
-    if (cJSON_GetArraySize(json_get(super, "flows")) > 1 ||
+    if (cJSON_GetArraySize(json_get(super, "flows")) != w->superuser_flows ||
         cJSON_GetArraySize(json_get(super, "keys")) != 1) {
         WORLD_FAIL(w, "something was left in the superuser's account");
     }
@@ -217,21 +235,10 @@ static inline void world_plant_template(struct world *w)
     world_plant(w, text, NULL);
 }
 
-static inline void world_begin(struct world *w, const char *profile)
+/* What the driver is given. */
+static inline void world_aim(struct world *w)
 {
     struct err err;
-    memset(w, 0, sizeof(*w));
-    product_begin(&w->product, "langflow", profile);
-    world_settings(w, str_eq(profile, "1.13") ? "{\"login_limit\":0,\"erase_ms\":3000}"
-                                              : "{\"login_limit\":0}");
-    world_plant_template(w);
-    world_plant(w,
-                "{\"username\":\"acme-corp-website-support-csa-0012\",\"optins\":{"
-                "\"waldur_subscription\":\"" WORLD_OTHER "\"},\"keys\":[\"sk-stranger\"],"
-                "\"flows\":[{\"name\":\"theirs\",\"access_type\":\"PUBLIC\"}],"
-                "\"variables\":[{\"name\":\"tone\",\"type\":\"Generic\",\"value\":\"loud\"}]}",
-                w->stranger_id);
-    w->foreign = world_user_by(w, "object.id", w->stranger_id);
     w->site = world_class()->site_new(&err);
     assert_non_null(w->site);
     w->variables = cJSON_Parse("{\"agent_name\":\"Support Assistant\",\"tone\":\"calm\","
@@ -252,8 +259,29 @@ static inline void world_begin(struct world *w, const char *profile)
                                        .variables = w->variables};
 }
 
+static inline void world_begin(struct world *w, const char *profile)
+{
+    memset(w, 0, sizeof(*w));
+    product_begin(&w->product, "langflow", profile);
+    world_settings(w, str_eq(profile, "1.13") ? "{\"login_limit\":0,\"erase_ms\":3000}"
+                                              : "{\"login_limit\":0}");
+    world_plant_template(w);
+    world_plant(w,
+                "{\"username\":\"acme-corp-website-support-csa-0012\",\"optins\":{"
+                "\"waldur_subscription\":\"" WORLD_OTHER "\"},\"keys\":[\"sk-stranger\"],"
+                "\"flows\":[{\"name\":\"theirs\",\"access_type\":\"PUBLIC\"}],"
+                "\"variables\":[{\"name\":\"tone\",\"type\":\"Generic\",\"value\":\"loud\"}]}",
+                w->stranger_id);
+    world_know_stranger(w);
+    w->superuser_flows = 1;
+    world_aim(w);
+}
+
 static inline void world_end(struct world *w)
 {
+    for (size_t i = 0; i < w->n_late; i++) {
+        exchange_request_done(&w->late[i].request);
+    }
     cJSON_Delete(w->foreign);
     cJSON_Delete(w->variables);
     driver_site_unref(w->site);
@@ -298,12 +326,18 @@ static inline void world_check_request(struct world *w, const struct driver_acti
     if (a->effect && (w->target.observe || r->fresh_connection != (r->method == METHOD_POST))) {
         WORLD_FAIL(w, "%s: a change where none may be, or on a used connection", path);
     }
-    const char *user = strstr(path, w->stranger_id);
-    const char *admin = strstr(path, w->superuser_id);
+    bool user = w->stranger_id[0] && strstr(path, w->stranger_id);
+    bool admin = w->superuser_id[0] && strstr(path, w->superuser_id);
     if (user || admin) {
         WORLD_FAIL(w, "a request about a stranger: %s", path);
     }
-    if (strstr(r->url, PRODUCT_TOKEN) || strstr(r->url, w->password) ||
+    /* What is the tenants' is never asked for as the superuser, but for templates. */
+    bool platforms = str_starts(path, "/api/v1/users/") && !strstr(path, "whoami");
+    bool template = r->method == METHOD_GET && str_starts(path, "/api/v1/flows/");
+    if (str_eq(r->credential, PRODUCT_TOKEN) && !platforms && !template) {
+        WORLD_FAIL(w, "as the superuser: %s", path);
+    }
+    if (strstr(r->url, PRODUCT_TOKEN) || (w->password[0] && strstr(r->url, w->password)) ||
         (w->secret[0] && strstr(r->url, w->secret))) {
         WORLD_FAIL(w, "a secret in a URL");
     }
@@ -316,11 +350,49 @@ static inline void world_check_request(struct world *w, const struct driver_acti
     }
 }
 
-static inline struct exchange_response world_answer(struct world *w, const struct driver_action *a)
+/* What was under way lands. */
+static inline void world_land(struct world *w)
+{
+    for (size_t i = 0; i < w->n_late; i++) {
+        struct exchange_request *r = &w->late[i].request;
+        r->credential = r->credential ? w->late[i].credential : NULL;
+        struct exchange_response out = product_ask(&w->product, r);
+        world_say(w, "(late %s %d) ", exchange_method_name(r->method), out.status);
+        exchange_request_done(r);
+    }
+    w->n_late = 0;
+}
+
+static inline void world_keep_late(struct world *w, const struct exchange_request *r)
+{
+    if (w->n_late == WORLD_LATE_MAX) {
+        return;
+    }
+    struct world_late *late = &w->late[w->n_late++];
+    late->request = *r;
+    str_copy(late->credential, sizeof(late->credential), r->credential ? r->credential : "");
+    buf_init(&late->request.body, EXCHANGE_REQUEST_MAX);
+    buf_add(&late->request.body, buf_str(&r->body), r->body.len);
+}
+
+static inline enum blow world_draw(struct world *w, const struct driver_action *a)
+{
+    if (!w->rng || rng_below(w->rng, 100) >= w->trouble) {
+        return w->blow != BLOW_NONE && w->requests == w->at ? w->blow : BLOW_NONE;
+    }
+    enum blow blow = (enum blow)(1 + rng_below(w->rng, BLOW_LATE));
+    blow = blow == BLOW_MAX || (blow == BLOW_LATE && !a->effect) ? BLOW_LOST_BEFORE : blow;
+    if (blow == BLOW_LATE) {
+        world_keep_late(w, &a->request);
+    }
+    return blow;
+}
+
+static inline struct exchange_response world_answer(struct world *w, const struct driver_action *a,
+                                                    enum blow blow)
 {
     static const char page[] = "<!doctype html><html></html>";
-    bool struck = w->blow != BLOW_NONE && w->requests == w->at;
-    enum blow blow = struck ? w->blow : BLOW_NONE;
+    bool struck = blow != BLOW_NONE;
     bool acts = blow == BLOW_NONE || blow == BLOW_CRASH_AFTER || blow == BLOW_LOST_AFTER ||
                 blow == BLOW_500_AFTER || blow == BLOW_PAGE_AFTER || blow == BLOW_CUT ||
                 blow == BLOW_GARBLED || blow == BLOW_EMPTY;
@@ -333,6 +405,7 @@ static inline struct exchange_response world_answer(struct world *w, const struc
     case BLOW_NOT_SENT:
     case BLOW_LOST_BEFORE:
     case BLOW_LOST_AFTER:
+    case BLOW_LATE:
         r.status = 0;
         r.body = "";
         str_copy(r.failure, sizeof(r.failure), "connection reset");
@@ -411,14 +484,15 @@ static inline void world_ask(struct world *w, struct driver_op *op, const struct
     const char *path = a->request.url + strlen(PRODUCT_URL);
     world_check_request(w, a);
     memset(&w->outcome, 0, sizeof(w->outcome));
-    if (w->blow == BLOW_CRASH_BEFORE && w->requests == w->at) {
+    enum blow blow = world_draw(w, a);
+    if (blow == BLOW_CRASH_BEFORE) {
         w->crashed = w->struck = true;
         w->outcome.effect = a->effect ? EFFECT_UNKNOWN : EFFECT_NONE;
         world_journal(w, a);
         return;
     }
     world_now_ms++;
-    struct exchange_response r = world_answer(w, a);
+    struct exchange_response r = world_answer(w, a, blow);
     w->requests++;
     w->changes += a->effect != NULL;
     w->logins += str_starts(path, "/api/v1/login");
@@ -463,6 +537,7 @@ static inline void world_drive(struct world *w, struct driver_op *op)
             w->waited_ms += w->last.wait_ms;
             world_now_ms += w->last.wait_ms;
             world_say(w, "wait %d\n", (int)w->last.wait_ms);
+            world_land(w);
             continue;
         }
         if (w->last.turn != TURN_REQUEST) {

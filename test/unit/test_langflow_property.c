@@ -1,0 +1,350 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "langflow_world.h"
+
+/*
+ * Random histories of one workspace under faults, crashes, late requests and tenants, and random
+ * answers of a server gone mad. PROPERTY_SEED repeats one run.
+ */
+
+enum { HISTORIES = 700, MAD_RUNS = 20000, TURNS_MAX = 1000 };
+
+static const char *const profiles[] = {"1.8", "1.10", "1.13"};
+
+static uint64_t first_seed(size_t *runs)
+{
+    const char *given = getenv("PROPERTY_SEED");
+    uint64_t seed = (uint64_t)clock_wall_us();
+    if (given) {
+        seed = strtoull(given, NULL, 10);
+        *runs = 1;
+    }
+    print_message("seeds from %llu\n", (unsigned long long)seed);
+    return seed;
+}
+
+#define BROKEN(w, seed, ...)                                                                       \
+    do {                                                                                           \
+        print_error("PROPERTY_SEED=%llu\n", (unsigned long long)(seed));                           \
+        WORLD_FAIL(w, __VA_ARGS__);                                                                \
+    } while (0)
+
+/* ---- histories ---- */
+
+static bool chance(struct rng *rng, unsigned percent)
+{
+    return rng_below(rng, 100) < percent;
+}
+
+/* What tenants and people do between two runs; nothing that takes the user away from us. */
+static void meddle(struct world *w, struct rng *rng)
+{
+    static const struct {
+        enum exchange_method method;
+        const char *path, *body;
+    } calls[] = {
+        {METHOD_POST, "/api_key/", "{\"name\":\"their own\"}"},
+        {METHOD_POST, "/flows/", "{\"name\":\"their own\",\"access_type\":\"PUBLIC\"}"},
+        {METHOD_POST, "/variables/",
+         "{\"name\":\"their_own\",\"value\":\"x\",\"type\":\"Generic\",\"default_fields\":[]}"},
+        {METHOD_PATCH, "/users/", "{\"optins\":{}}"},
+        {METHOD_PATCH, "/users/", "{\"username\":\"renamed\"}"},
+        {METHOD_PATCH, "/flows/", "{\"access_type\":\"PUBLIC\",\"endpoint_name\":\"e\"}"},
+        {METHOD_DELETE, "/flows/", NULL},
+    };
+    size_t i = (size_t)rng_below(rng, ARRAY_LEN(calls));
+    char path[200];
+    if (!w->external_id[0] || !w->secret[0] || chance(rng, 60)) {
+        return;
+    }
+    bool own = !(calls[i].method == METHOD_POST);
+    bool user = str_starts(calls[i].path, "/users/");
+    snprintf(path, sizeof(path), "%s%s", calls[i].path,
+             !own   ? ""
+             : user ? w->external_id
+                    : w->flow_uuid);
+    cJSON_Delete(world_call(w, calls[i].method, path, w->secret, calls[i].body, NULL));
+}
+
+/* The workspace, and nothing beside it that is ours. */
+static void check_end(struct world *w, uint64_t seed, enum driver_goal goal)
+{
+    size_t mine = 0, n = 0;
+    world_now_ms += 10000;
+    cJSON *user = world_user_by(w, "object.id", w->external_id);
+    const cJSON *flow = NULL, *key = NULL;
+    if (world_count(w) != (w->external_id[0] ? 1 : 0) || (goal == DRIVER_PRESENT && !user) ||
+        (goal == DRIVER_ABSENT && user)) {
+        BROKEN(w, seed, "%zu users", world_count(w));
+    }
+    if (user && json_bool(user, "object.is_active", false) != (goal == DRIVER_PRESENT)) {
+        BROKEN(w, seed, "active, or not");
+    }
+    cJSON_ArrayForEach(key, json_get(user, "keys"))
+    {
+        bool ours = str_eq(json_str(key, "name"), "provisioner");
+        mine += ours;
+        if (goal == DRIVER_CLOSED || (ours && !str_eq(json_str(key, "api_key"), w->secret))) {
+            BROKEN(w, seed, "a key is left");
+        }
+    }
+    cJSON_ArrayForEach(flow, json_get(user, "flows"))
+    {
+        n += str_eq(json_str(flow, "id"), w->flow_uuid);
+        if (goal == DRIVER_CLOSED && !str_eq(json_str(flow, "access_type"), "PRIVATE")) {
+            BROKEN(w, seed, "a flow is open");
+        }
+    }
+    if (user && goal == DRIVER_PRESENT && (mine != 1 || n != 1)) {
+        BROKEN(w, seed, "%zu keys and %zu flows of ours", mine, n);
+    }
+    if (user && goal == DRIVER_PRESENT) {
+        world_check_variable(w, user, "tone", "calm", "Generic");
+        world_check_variable(w, user, "ragflow_collection_id", "c-1", "Generic");
+        world_check_variable(w, user, "ragflow_api_key", WORLD_COLLECTION, "Credential");
+    }
+    cJSON_Delete(user);
+}
+
+static void history(uint64_t seed)
+{
+    struct world w;
+    struct rng rng;
+    enum driver_goal goal = DRIVER_PRESENT;
+    rng_seed(&rng, seed);
+    world_begin(&w, profiles[rng_below(&rng, ARRAY_LEN(profiles))]);
+    if (chance(&rng, 50)) {
+        world_settings(&w, "{\"new_user_is_active\":true}");
+    }
+    if (chance(&rng, 30)) {
+        world_settings(&w, "{\"shuffle\":true}");
+    }
+    w.target.collection_key = WORLD_COLLECTION;
+    w.rng = &rng;
+    size_t wishes = 1 + rng_below(&rng, 4);
+    for (size_t i = 0; i < wishes; i++) {
+        goal = (enum driver_goal)rng_below(&rng, 3);
+        for (int attempt = 0; attempt < 4; attempt++) {
+            meddle(&w, &rng);
+            w.trouble = 12;
+            bool done = world_run(&w, goal);
+            world_now_ms += 1000;
+            if (chance(&rng, 50) || done) {
+                world_land(&w);
+            }
+            if (done || chance(&rng, 20)) {
+                break; /* reached, or a newer wish came */
+            }
+        }
+    }
+    w.trouble = 0;
+    if (!world_run(&w, goal)) {
+        BROKEN(&w, seed, "the undisturbed run did not reach its goal: %s", w.last.err.msg);
+    }
+    check_end(&w, seed, goal);
+    world_end(&w);
+}
+
+static void every_history_ends_well(void **state)
+{
+    size_t runs = HISTORIES;
+    uint64_t seed = first_seed(&runs);
+    (void)state;
+    for (size_t i = 0; i < runs; i++) {
+        history(seed + i);
+    }
+}
+
+/* ---- a server gone mad ---- */
+
+static const char *const ids[] = {"11111111-1111-4111-8111-111111111111",
+                                  "22222222-2222-4222-8222-222222222222",
+                                  "33333333-3333-4333-8333-333333333333", "../../x", ""};
+
+static const char *draw(struct rng *rng, const char *const *texts, size_t n)
+{
+    return texts[rng_below(rng, n)];
+}
+
+static const char marker[] = WORLD_MARKER, other[] = WORLD_OTHER;
+
+static cJSON *mad_object(struct rng *rng, const char *flow_uuid)
+{
+    static const char *const names[] = {WORLD_NAME,    "provisioner", "tone",
+                                        "ragflow_url", "Agent",       ""};
+    /* First what a marker may be, and what a status. */
+    static const char *const words[] = {marker,   other,           "closed", "sk-1234567890",
+                                        "PUBLIC", "PRIVATE",       "x y",    "Generic",
+                                        "1.10.1", "Langflow Base", "0.3.0",  "\xc3\xa9"};
+    static const char *const members[] = {"access_token", "api_key",      "access_type",
+                                          "value",        "type",         "version",
+                                          "package",      "endpoint_name"};
+    cJSON *o = cJSON_CreateObject();
+    const char *id = chance(rng, 20) ? flow_uuid : draw(rng, ids, ARRAY_LEN(ids));
+    cJSON_AddStringToObject(o, "id", chance(rng, 70) ? ids[0] : id);
+    cJSON_AddStringToObject(o, "user_id", chance(rng, 70) ? ids[0] : draw(rng, ids, 5));
+    cJSON_AddStringToObject(o, "flow_id", flow_uuid);
+    cJSON_AddStringToObject(o, "username", chance(rng, 70) ? WORLD_NAME : draw(rng, names, 6));
+    cJSON_AddStringToObject(o, "name", draw(rng, names, ARRAY_LEN(names)));
+    cJSON_AddBoolToObject(o, "is_active", chance(rng, 60));
+    cJSON_AddBoolToObject(o, "is_superuser", chance(rng, 5));
+    cJSON_AddBoolToObject(o, "has_value", chance(rng, 80));
+    for (size_t i = 0; i < ARRAY_LEN(members); i++) {
+        cJSON_AddStringToObject(o, members[i], draw(rng, words, ARRAY_LEN(words)));
+    }
+    cJSON *optins = cJSON_AddObjectToObject(o, "optins");
+    cJSON_AddStringToObject(optins, "waldur_subscription",
+                            chance(rng, 70) ? WORLD_MARKER : draw(rng, words, 4));
+    if (chance(rng, 40)) {
+        cJSON_AddStringToObject(optins, "waldur_status", draw(rng, words, 4));
+    }
+    return o;
+}
+
+static cJSON *mad_list(struct rng *rng, const char *flow_uuid)
+{
+    cJSON *list = cJSON_CreateArray();
+    for (uint64_t n = rng_below(rng, 4); n > 0; n--) {
+        cJSON_AddItemToArray(list, mad_object(rng, flow_uuid));
+    }
+    return list;
+}
+
+/* What fits the question, mostly; then bytes out of place. */
+static char *mad_body(struct rng *rng, const struct exchange_request *r, const char *flow_uuid)
+{
+    cJSON *json = mad_object(rng, flow_uuid);
+    bool wrapped = strstr(r->url, "/users/?") || strstr(r->url, "/api_key/");
+    if (r->method == METHOD_GET && wrapped) {
+        cJSON_AddItemToObject(json, "users", mad_list(rng, flow_uuid));
+        cJSON_AddItemToObject(json, "api_keys", mad_list(rng, flow_uuid));
+        cJSON_AddNumberToObject(json, "total_count", (double)rng_below(rng, 9));
+    } else if (r->method == METHOD_GET && chance(rng, 80) &&
+               (strstr(r->url, "/flows/?") || strstr(r->url, "/variables/") ||
+                strstr(r->url, "/messages"))) {
+        cJSON_Delete(json);
+        json = mad_list(rng, flow_uuid);
+    } else if (strstr(r->url, flow_uuid) && chance(rng, 80)) {
+        cJSON_ReplaceItemInObjectCaseSensitive(json, "id", cJSON_CreateString(flow_uuid));
+    }
+    char *text = json_text(json);
+    cJSON_Delete(json);
+    size_t len = strlen(text);
+    for (uint64_t n = chance(rng, 90) ? 0 : 1 + rng_below(rng, 4); n > 0; n--) {
+        text[rng_below(rng, len)] = (char)(1 + rng_below(rng, 255));
+    }
+    return text;
+}
+
+static int mad_status(struct rng *rng)
+{
+    static const int odd[] = {0,   100, 200, 202, 204, 302, 400, 401, 403, 404, 405,
+                              409, 410, 413, 422, 423, 429, 500, 503, 599, 999};
+    return chance(rng, 80) ? 200 : odd[rng_below(rng, ARRAY_LEN(odd))];
+}
+
+/* A change of a user is of one that is recorded, was made, or was shown with our marker; and that
+ * is the first id alone, or what an answer claimed. */
+static void check_aim(struct world *w, uint64_t seed, const struct driver_action *a)
+{
+    static const char users[] = PRODUCT_URL "/api/v1/users/";
+    char id[UUID_TEXT];
+    world_check_request(w, a);
+    if (a->effect && str_starts(a->request.url, users) && a->request.method != METHOD_POST &&
+        !uuid_parse(a->request.url + strlen(users), strlen(a->request.url) - strlen(users), id)) {
+        BROKEN(w, seed, "a change aimed at %s", a->request.url);
+    }
+}
+
+static void answer_madly(struct world *w, struct rng *rng, struct driver_op *op,
+                         const struct driver_action *a)
+{
+    static const char *const types[] = {"", "application/json", "application/json", "text/html"};
+    struct driver_outcome out;
+    char *body = strstr(a->request.url, "/version") && chance(rng, 90)
+                     ? str_dup("{\"version\":\"1.13.0\"}")
+                     : mad_body(rng, &a->request, w->flow_uuid);
+    struct exchange_response r = {.status = mad_status(rng),
+                                  .body = body,
+                                  .body_len = strlen(body),
+                                  .truncated = chance(rng, 2),
+                                  .retry_after_ms = chance(rng, 20) ? 5 : -1};
+    r.sent = r.status != 0 || chance(rng, 50);
+    str_copy(r.content_type, sizeof(r.content_type), draw(rng, types, ARRAY_LEN(types)));
+    world_say(w, "%s %s %d\n", exchange_method_name(a->request.method), a->request.url, r.status);
+    world_class()->feed(op, &r, &out);
+    free(body);
+    if ((out.effect != EFFECT_NONE) != (a->effect != NULL)) {
+        BROKEN(w, w->seed, "an effect without a change, or a change without an effect");
+    }
+}
+
+/* One turn; false when it was the last. */
+static bool mad_turn(struct world *w, struct rng *rng, struct driver_op *op)
+{
+    struct driver_action a;
+    w->site->now_ms = ++world_now_ms;
+    world_class()->next(op, &a);
+    if (a.turn == TURN_REQUEST) {
+        check_aim(w, w->seed, &a);
+        answer_madly(w, rng, op, &a);
+        exchange_request_done(&a.request);
+    }
+    if (a.turn == TURN_FAILED && (a.err.class == ERR_NONE || !a.err.msg[0])) {
+        BROKEN(w, w->seed, "failed without a reason");
+    }
+    return a.turn == TURN_REQUEST || a.turn == TURN_WAIT;
+}
+
+static void mad_run(uint64_t seed)
+{
+    struct world w = {.seed = seed};
+    struct rng rng;
+    struct err err;
+    rng_seed(&rng, seed);
+    world_aim(&w);
+    w.target.external_id = chance(&rng, 50) ? ids[rng_below(&rng, 2)] : NULL;
+    w.target.secret = chance(&rng, 50) ? "sk-1234567890" : NULL;
+    w.target.deleting = chance(&rng, 10) ? ids[0] : NULL;
+    w.target.uncertain = chance(&rng, 50);
+    w.target.observe = chance(&rng, 10);
+    w.target.password = "Pass-word-of-a-run";
+    w.target.template = chance(&rng, 50) ? "{\"name\":\"Agent\",\"data\":{}}" : NULL;
+    w.target.template_len = w.target.template ? strlen(w.target.template) : 0;
+    struct driver_op *op =
+        world_class()->start((enum driver_goal)rng_below(&rng, 3), &w.target, &err);
+    assert_non_null(op);
+    for (int turns = 0; mad_turn(&w, &rng, op); turns++) {
+        if (turns > TURNS_MAX) {
+            BROKEN(&w, seed, "unbounded");
+        }
+    }
+    world_class()->free(op);
+    driver_site_unref(w.site);
+    cJSON_Delete(w.variables);
+}
+
+static void no_answer_leads_astray(void **state)
+{
+    size_t runs = MAD_RUNS;
+    uint64_t seed = first_seed(&runs);
+    (void)state;
+    for (size_t i = 0; i < runs; i++) {
+        mad_run(seed + i);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_history_ends_well),
+        cmocka_unit_test(no_answer_leads_astray),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
