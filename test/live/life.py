@@ -9,6 +9,7 @@ PostgreSQL, Kafka and RAGFlow's stand-in are private. Between worker and Langflo
 where a test says so, loses answers. LIFE_SEED, LIFE_KILLS, LIFE_SUBSCRIPTIONS: another batch. An argument chooses the
 cases whose names hold it."""
 
+import base64
 import collections
 import copy
 import ctypes
@@ -169,7 +170,6 @@ class Rows:
 
 def open_sealed(master, sealed, about):
     """nonce(24) || XChaCha20-Poly1305-IETF, as the worker seals the keys of runtimes."""
-    sealed = bytes(sealed)
     clear, n = ctypes.create_string_buffer(len(sealed)), ctypes.c_ulonglong()
     opened = sodium().crypto_aead_xchacha20poly1305_ietf_decrypt(
         clear, ctypes.byref(n), None, sealed[24:], ctypes.c_ulonglong(len(sealed) - 24), about.encode(),
@@ -186,9 +186,11 @@ class World:
         self.baseline = set(self.server.users())
         tokens = {"langflow": self.server.key, "ragflow": "planted-ragflow-" + secrets.token_hex(16)}
         self.master = os.urandom(32)
-        tokens["master"] = __import__("base64").b64encode(self.master).decode()
+        tokens["master"] = base64.b64encode(self.master).decode()
         self.ragflow = Standin("ragflow", tokens["ragflow"])
         case.addCleanup(self.ragflow.close)
+        self.ragflow.admin("POST", "/models", {"model": "text-embedding-3-small@OpenAI", "api_key": "sk-planted",
+                                               "default": True})
         name = f"life-{secrets.token_hex(3)}"
         topics = {k: f"{name}.{k}" for k in ("events", "dead_letters", "outcomes")}
         case.kafka.create_topics({topics["events"]: 2, topics["dead_letters"]: 1, topics["outcomes"]: 1})
@@ -234,11 +236,12 @@ class World:
         return config and config["status"]
 
     def sealed(self, sub):
-        return self.db.rows("SELECT * FROM agent_runtime_key WHERE subscription_uuid = %s", sub.uuid)
+        return [bytes(r["sealed"]) for r in self.db.rows(
+            "SELECT sealed FROM agent_runtime_key WHERE subscription_uuid = %s AND product = 'langflow'", sub.uuid)]
 
     def key_of(self, sub):
-        row, = self.sealed(sub)
-        return open_sealed(self.master, row["sealed_key"], f"{sub.uuid}/langflow")
+        sealed, = self.sealed(sub)
+        return open_sealed(self.master, sealed, f"{sub.uuid}/langflow")
 
     def running(self):
         return self.db.value("SELECT count(*) FROM provisioning_job WHERE state = 'running'")
@@ -262,6 +265,7 @@ class World:
         case.assertEqual([u["id"] for u in mine], [user], "one user")
         case.assertTrue(mine[0]["is_active"])
         case.assertFalse(mine[0]["is_superuser"])
+        case.assertEqual(mine[0]["username"], config["name"])
         case.assertIn(MARKER + sub.uuid, json.dumps(mine[0]["optins"]))
         key = self.key_of(sub)
         case.assertEqual(self.tenant("GET", "/users/whoami", key)["id"], user)
