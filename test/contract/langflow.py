@@ -134,6 +134,31 @@ class Server:
                 return answer
             time.sleep(int(answer.headers["Retry-After"]))
 
+    def enter(self, username, password):
+        """A token; 1.8 may know only a little later that a user was activated, or has a new password."""
+        answers = []
+        assert eventually(lambda: answers.append(self.login(username, password)) or answers[-1].status == 200, 5,
+                          0.2), answers[-1]
+        return answers[-1].json["access_token"]
+
+    def mcp(self, project, method, **params):
+        """What a project's MCP server answers nobody: its result, or None where it wants a key."""
+        answer = self.post(f"/mcp/project/{project}/streamable",
+                           {"jsonrpc": "2.0", "id": 1, "method": method, "params": params},
+                           headers={"Accept": "application/json, text/event-stream"})
+        if answer.status == 401 and answer.detail.startswith("API key required"):
+            return None
+        assert answer.status == 200, answer
+        event, = [line for line in answer.raw.decode().splitlines() if line.startswith("data:")]
+        return json.loads(event[5:])["result"]
+
+    def mcp_tools(self, project):
+        """The names of the flows that anybody can run there, or None."""
+        hello = {"protocolVersion": "2025-03-26", "capabilities": {}, "clientInfo": {"name": "suite", "version": "1"}}
+        if self.mcp(project, "initialize", **hello) is None:
+            return None
+        return [tool["name"] for tool in self.mcp(project, "tools/list")["tools"]]
+
     def admin(self, method, path, body=None):
         answer = self.request(method, "/admin" + path, body)
         assert answer.status < 300, answer
@@ -183,7 +208,7 @@ class Tenant:
         self.made, self.id = made.json, made.json["id"]
         if not made.json["is_active"]:
             assert server.patch("/users/" + self.id, {"is_active": True}, key=server.key).status == 200
-        self.token = server.login(self.name, self.password).json["access_token"]
+        self.token = server.enter(self.name, self.password)
         self.key_id, self.key = self.new_key("contract")
 
     def new_key(self, name):
@@ -386,7 +411,7 @@ class Users(Case):
             "is_active": True, "password": password, "optins": optins}, key=self.server.key), 200)
         self.assertEqual((after["is_active"], after["optins"]), (True, optins))
         self.assertNotIn(password, json.dumps(after))
-        self.check(self.server.login(tenant.name, password), 200)
+        self.server.enter(tenant.name, password)
 
     def test_paging(self):
         tenants = [self.tenant(), self.tenant()]
@@ -436,8 +461,8 @@ class Users(Case):
         tenant = self.tenant()
         new = secrets.token_urlsafe(24)
         self.check(self.server.patch("/users/" + tenant.id, {"password": new}, key=self.server.key), 200)
+        self.server.enter(tenant.name, new)
         self.check(self.server.login(tenant.name, tenant.password), 401)
-        self.check(self.server.login(tenant.name, new), 200)
         # Keys and tokens from before still work.
         self.check(self.server.get("/users/whoami", key=tenant.key), 200)
         self.check(self.server.get("/users/whoami", token=tenant.token), 200)
@@ -948,6 +973,36 @@ class Reach(Case):
         self.check(self.server.patch("/users/" + tenant.id, {"is_active": True}, key=self.server.key), 200)
         self.assertTrue(eventually(lambda: self.server.get("/flows/" + flow, token=tenant.token).status == 200))
         self.check(self.run_flow(flow, key=tenant.key), 403)
+
+
+    def test_the_back_door(self):
+        """
+        A tenant can give its project's MCP server away, and no deleted key, private flow or inactive user shuts that:
+        1.13 runs its flows for anybody then, 1.8 lists them, 1.10 does neither.
+        """
+        tenant = self.tenant()
+        project = self.check(self.server.get("/projects/", token=tenant.token), 200)[0]["id"]
+        path = "/flows/" + tenant.flow("chat", mcp_enabled=True)
+        shown = [] if (1, 10) <= self.version < (1, 12) else ["chat"]
+        self.assertIsNone(self.server.mcp_tools(project))
+        self.check(self.server.patch("/projects/" + project, {"auth_settings": {"auth_type": "none"}},
+                                     token=tenant.token), 200)
+        self.assertEqual(self.server.get("/projects/", token=tenant.token).json[0]["auth_settings"],
+                         {"auth_type": "none"})
+        self.assertEqual(self.server.mcp_tools(project), shown)
+        self.check(self.server.patch(path, {"access_type": "PRIVATE"}, token=tenant.token), 200)
+        self.check(self.server.delete("/api_key/" + tenant.key_id, token=tenant.token), 200)
+        self.check(self.server.patch("/users/" + tenant.id, {"is_active": False}, key=self.server.key), 200)
+        self.assertEqual(self.server.mcp_tools(project), shown)
+        # Either of these does.
+        self.check(self.server.patch("/users/" + tenant.id, {"is_active": True}, key=self.server.key), 200)
+        self.assertTrue(eventually(lambda: self.server.get("/users/whoami", token=tenant.token).status == 200))
+        self.check(self.server.patch(path, {"mcp_enabled": False}, token=tenant.token), 200)
+        self.assertEqual(self.server.mcp_tools(project), [])
+        self.check(self.server.patch(path, {"mcp_enabled": True}, token=tenant.token), 200)
+        self.check(self.server.patch("/projects/" + project, {"auth_settings": {"auth_type": "apikey"}},
+                                     token=tenant.token), 200)
+        self.assertIsNone(self.server.mcp_tools(project))
 
 
 class Messages(Case):
