@@ -231,6 +231,7 @@ static const struct route {
     {"POST", "/api/v1/api_key/", USER, 0, lf_key_create},
     {"DELETE", "/api/v1/api_key/{id}", USER, 0, lf_key_delete},
     {"POST", "/api/v1/run/{}", ANYBODY, 0, lf_run},
+    {"POST", "/api/v1/mcp/project/{id}/streamable", ANYBODY, 0, lf_mcp},
     {"GET", "/api/v1/monitor/messages", USER, 0, lf_message_list},
     {"DELETE", "/api/v1/monitor/messages", USER, 0, lf_message_delete},
     {"GET", "/api/v1/monitor/messages/sessions", USER, 0, lf_message_sessions},

@@ -141,6 +141,7 @@ void lf_flow_delete_many(struct lf_call *c);
 
 void lf_run(struct lf_call *c);
 void lf_components(struct lf_call *c);
+void lf_mcp(struct lf_call *c);
 void lf_message_list(struct lf_call *c);
 void lf_message_sessions(struct lf_call *c);
 void lf_message_delete(struct lf_call *c);

@@ -251,8 +251,11 @@ static cJSON *blank_flow(const struct lf_store *s)
         cJSON_AddNullToObject(json, "workspace_id");
         cJSON_AddNullToObject(json, "name_key");
     }
-    if (s->minor >= 13)
+    if (s->minor >= 13) {
         cJSON_AddStringToObject(json, "flow_type", "workflow");
+        cJSON_AddBoolToObject(json, "a2a_enabled", false);
+        cJSON_AddNullToObject(json, "a2a_card_overrides");
+    }
     return json;
 }
 
@@ -281,17 +284,30 @@ static void answer_flow(struct lf_call *c, int status, const struct lf_record *f
 
 /* ---- calls ---- */
 
+/* Not whose it is, nor whether it is locked. */
+static cJSON *brief(const struct lf_store *s, const struct lf_record *f)
+{
+    static const char *const shown[] = {
+        "id",   "name",        "folder_id",   "is_component", "endpoint_name",      "description",
+        "data", "access_type", "mcp_enabled", "tags",         "action_description", "action_name"};
+    static const char *const newer[] = {"flow_type", "a2a_enabled", "a2a_card_overrides",
+                                        "updated_at"};
+    cJSON *json = cJSON_CreateObject();
+    for (size_t i = 0; i < ARRAY_LEN(shown) + (s->minor >= 13 ? ARRAY_LEN(newer) : 0); i++) {
+        const char *name = i < ARRAY_LEN(shown) ? shown[i] : newer[i - ARRAY_LEN(shown)];
+        const cJSON *v = cJSON_GetObjectItemCaseSensitive(f->json, name);
+        bool null = !v || str_eq(name, "data");
+        cJSON_AddItemToObject(json, name, null ? cJSON_CreateNull() : cJSON_Duplicate(v, true));
+    }
+    return json;
+}
+
 void lf_flow_list(struct lf_call *c)
 {
-    const char *headers = call_argument(c->http, "header_flows");
-    bool brief = str_eq(headers, "true");
+    bool headers = str_eq(call_argument(c->http, "header_flows"), "true");
     cJSON *json = cJSON_CreateArray();
-    for (struct lf_record *f = lf_first(c->s, c->user, LF_FLOW); f; f = lf_next(c->s, f)) {
-        cJSON *one = cJSON_Duplicate(f->json, true);
-        if (brief)
-            lf_set(one, "data", cJSON_CreateNull());
-        cJSON_AddItemToArray(json, one);
-    }
+    for (struct lf_record *f = lf_first(c->s, c->user, LF_FLOW); f; f = lf_next(c->s, f))
+        cJSON_AddItemToArray(json, headers ? brief(c->s, f) : cJSON_Duplicate(f->json, true));
     lf_compress(c, json);
 }
 
@@ -343,6 +359,21 @@ void lf_flow_public(struct lf_call *c)
         reply_detail(c->out, 403, "Flow is not public");
 }
 
+/* From 1.13 on a locked flow may be unlocked, or told what it is already; nothing else. */
+static bool is_locked(struct lf_call *c, const struct lf_record *f)
+{
+    bool changes = false;
+    for (const char *const *m = taken; *m && !changes; m++) {
+        const cJSON *v = cJSON_GetObjectItemCaseSensitive(c->body, *m);
+        const cJSON *now = cJSON_GetObjectItemCaseSensitive(f->json, *m);
+        changes = v && !cJSON_IsNull(v) && !str_eq(*m, "locked") && !cJSON_Compare(v, now, true);
+    }
+    if (c->s->minor < 13 || !json_bool(f->json, "locked", false) || !changes)
+        return false;
+    reply_detail(c->out, 423, "Flow is locked. Unlock it before making changes.");
+    return true;
+}
+
 /* What is not named, or null, stays; but 1.8 clears an endpoint name that is not named. */
 static void overwrite(struct lf_call *c, struct lf_record *f)
 {
@@ -363,7 +394,7 @@ void lf_flow_put(struct lf_call *c)
         return;
     if (there && there->owner != c->user)
         reply_detail(c->out, 404, "Flow not found");
-    else if (bad_folder(c))
+    else if (bad_folder(c) || (there && is_locked(c, there)))
         return;
     else if (there && clashes(c, there, "name"))
         reply_detail(c->out, 409, "Name must be unique");
@@ -378,12 +409,9 @@ void lf_flow_put(struct lf_call *c)
 void lf_flow_patch(struct lf_call *c)
 {
     struct lf_record *f = own_flow(c);
-    const cJSON *unlock = json_get(c->body, "locked");
-    if (!f || !check_flow(c, false))
+    if (!f || !check_flow(c, false) || is_locked(c, f))
         return;
-    if (c->s->minor >= 13 && json_bool(f->json, "locked", false) && !cJSON_IsFalse(unlock))
-        reply_detail(c->out, 423, "Flow is locked. Unlock it before making changes.");
-    else if (clashes(c, f, "name"))
+    if (clashes(c, f, "name"))
         reply_detail(c->out, 400, "%s",
                      c->s->minor >= 13 ? "Name must be unique" : " flow must be unique");
     else if (clashes(c, f, "endpoint_name"))

@@ -103,6 +103,68 @@ void lf_run(struct lf_call *c)
         answer_run(c, flow);
 }
 
+/* ---- a project's MCP server, as far as its door goes ---- */
+
+static cJSON *tools_of(const struct lf_call *c, const struct lf_record *project)
+{
+    cJSON *tools = cJSON_CreateArray();
+    for (struct lf_record *f = lf_first(c->s, project->owner, LF_FLOW); f; f = lf_next(c->s, f)) {
+        if (!json_bool(f->json, "mcp_enabled", false) ||
+            !str_eq(json_str(f->json, "folder_id"), project->id))
+            continue;
+        cJSON *tool = cJSON_CreateObject();
+        cJSON_AddStringToObject(tool, "name", json_str(f->json, "name"));
+        cJSON_AddItemToArray(tools, tool);
+    }
+    return tools;
+}
+
+static void answer_event(struct lf_call *c, cJSON *result)
+{
+    cJSON *json = cJSON_CreateObject();
+    const cJSON *id = json_get(c->body, "id");
+    cJSON_AddStringToObject(json, "jsonrpc", "2.0");
+    cJSON_AddItemToObject(json, "id", id ? cJSON_Duplicate(id, true) : cJSON_CreateNull());
+    cJSON_AddItemToObject(json, "result", result);
+    char *text = json_text(json);
+    struct buf b;
+    cJSON_Delete(json);
+    buf_init(&b, STANDIN_ANSWER_MAX);
+    buf_addf(&b, "event: message\r\ndata: %s\r\n\r\n", text ? text : "{}");
+    free(text);
+    size_t n = b.len;
+    reply_bytes(c->out, 200, "text/event-stream", buf_steal(&b), n);
+}
+
+/* Nobody asks whether the owner is active where the project wants no key. */
+void lf_mcp(struct lf_call *c)
+{
+    struct lf_record *project = lf_find(c->s, LF_PROJECT, c->id);
+    if (!project) {
+        reply_detail(c->out, 404, "Project not found");
+        return;
+    }
+    if (!str_eq(json_str(project->json, "auth_settings.auth_type"), "none") && !key_of(c)) {
+        reply_detail(c->out, 401,
+                     "API key required for this project. Provide x-api-key header or query "
+                     "parameter.");
+        return;
+    }
+    if (!str_eq(json_str(project->json, "auth_settings.auth_type"), "none") &&
+        runner(c) != project->owner) {
+        if (!c->out->status)
+            reply_detail(c->out, 404, "Project not found");
+        return;
+    }
+    cJSON *result = cJSON_CreateObject();
+    if (str_eq(json_str(c->body, "method"), "tools/list")) {
+        /* Without a key 1.10 looks for flows of somebody else than the project's owner. */
+        bool none = c->s->minor == 10 && !key_of(c);
+        cJSON_AddItemToObject(result, "tools", none ? cJSON_CreateArray() : tools_of(c, project));
+    }
+    answer_event(c, result);
+}
+
 /* ---- messages ---- */
 
 struct lf_record *lf_message_new(struct lf_store *s, const char *flow_id, const char *session,

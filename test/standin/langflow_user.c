@@ -186,10 +186,19 @@ static bool is_super(const struct lf_record *user)
     return user && json_bool(user->json, "is_superuser", false);
 }
 
+static bool optins_ok(struct lf_call *c)
+{
+    const cJSON *optins = json_get(c->body, "optins");
+    if (!optins || cJSON_IsNull(optins) || cJSON_IsObject(optins))
+        return true;
+    lf_invalid(c, "optins", "Input should be a valid dictionary");
+    return false;
+}
+
 void lf_user_create(struct lf_call *c)
 {
     const char *name = lf_want(c, "username"), *password = name ? lf_want(c, "password") : NULL;
-    if (!password)
+    if (!password || !optins_ok(c))
         return;
     if (c->s->minor >= 10 && !is_super(c->user) && !c->s->settings.signup) {
         reply_detail(c->out, 403, "Public user registration is disabled.");
@@ -201,9 +210,33 @@ void lf_user_create(struct lf_call *c)
     }
 }
 
-static bool like(const char *name, const char *part)
+/* SQL's LIKE, case folded: % is any text, _ any letter. */
+static bool like(const char *text, const char *pattern)
 {
-    return strcasestr(name, part) != NULL;
+    for (; *pattern && *pattern != '%'; pattern++, text++) {
+        if (!*text || (*pattern != '_' && strncasecmp(text, pattern, 1) != 0))
+            return false;
+    }
+    if (!*pattern)
+        return !*text;
+    for (; *text; text++) {
+        if (like(text, pattern + 1))
+            return true;
+    }
+    return like(text, pattern + 1);
+}
+
+/* 1.10 hands what is searched for on to LIKE as it is. */
+static bool holds(const struct lf_store *s, const char *name, const char *part)
+{
+    struct buf b;
+    if (s->minor >= 13)
+        return strcasestr(name, part) != NULL;
+    buf_init(&b, FORM_VALUE_MAX);
+    buf_addf(&b, "%%%s%%", part);
+    bool found = !b.failed && like(name, buf_str(&b));
+    buf_done(&b);
+    return found;
 }
 
 static bool matches(const struct lf_call *c, const struct lf_record *user)
@@ -211,7 +244,7 @@ static bool matches(const struct lf_call *c, const struct lf_record *user)
     const char *search = call_argument(c->http, "search");
     const char *exact = call_argument(c->http, "username");
     const char *name = json_str(user->json, "username");
-    return (c->s->minor < 10 || !search || like(name, search)) &&
+    return (c->s->minor < 10 || !search || holds(c->s, name, search)) &&
            (c->s->minor < 13 || !exact || str_eq(name, exact));
 }
 
@@ -328,7 +361,7 @@ void lf_user_patch(struct lf_call *c)
 {
     static const char *const members[] = {"username",     "profile_image", "is_active",
                                           "is_superuser", "optins",        NULL};
-    if (!may_patch(c))
+    if (!optins_ok(c) || !may_patch(c))
         return;
     struct lf_record *user = lf_find(c->s, LF_USER, c->id);
     const char *password = json_str(c->body, "password");
@@ -368,11 +401,15 @@ void lf_user_reset(struct lf_call *c)
     }
 }
 
-/* From 1.13 on: shut out at once, erased in the background. */
+/* From 1.13 on: shut out at once, erased in the background; who asks again is told the same. */
 static void begin_erasure(struct lf_call *c, struct lf_record *user)
 {
     char request[UUID_TEXT];
-    uuid_make(request);
+    str_copy(request, sizeof(request), user->id);
+    for (char *p = request; *p; p++)
+        *p = (char)(*p == '0'   ? 'f'
+                    : *p == 'f' ? '0'
+                                : *p); /* any UUID that follows from the user's */
     lf_set(user->json, "is_active", cJSON_CreateBool(false));
     for (struct lf_record *k = user->first[LF_KEY], *next; k; k = next) {
         next = k->next;
