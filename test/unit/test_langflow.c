@@ -689,6 +689,7 @@ static void say_version(struct world *w, const struct exchange_request *r,
     if (strstr(r->url, "/api/v1/version")) {
         out->body = w->meddle_ctx;
         out->body_len = strlen(out->body);
+        out->status = out->body_len ? 200 : 404;
     }
 }
 
@@ -709,13 +710,14 @@ static void versions_are_read_as_they_are_said(void **state)
         {"{\"version\":\"1\"}", NULL},
         {"{}", NULL},
         {"<html>", NULL},
+        {NULL, NULL}, /* 404 */
     };
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(said); i++) {
         struct world w;
         char body[200];
         world_begin(&w, "1.10");
-        str_copy(body, sizeof(body), said[i].body);
+        str_copy(body, sizeof(body), said[i].body ? said[i].body : "");
         w.meddle = say_version;
         w.meddle_ctx = body;
         assert_false(w.site->known);
@@ -897,6 +899,34 @@ static void closing_leaves_no_way_in(void **state)
             world_end(&w);
         }
     }
+}
+
+/* More than one list is taken for at once. */
+static void closing_and_purging_reach_everything(void **state)
+{
+    enum { MANY = 2100 };
+    struct world w;
+    (void)state;
+    world_begin(&w, "1.13");
+    world_must(&w, DRIVER_PRESENT);
+    struct buf b;
+    buf_init(&b, 4 * 1024 * 1024);
+    buf_addc(&b, '[');
+    for (int i = 0; i < MANY; i++) {
+        buf_addf(&b,
+                 "%s{\"kind\":\"flow\",\"user_id\":\"%s\",\"name\":\"f%d\",\"access_type\":"
+                 "\"PUBLIC\"}",
+                 i ? "," : "", w.external_id, i);
+    }
+    buf_addc(&b, ']');
+    world_plant(&w, buf_str(&b), NULL);
+    buf_done(&b);
+    w.turns_max = 3 * MANY;
+    world_must(&w, DRIVER_CLOSED);
+    world_check(&w, DRIVER_CLOSED);
+    world_must(&w, DRIVER_ABSENT);
+    world_check(&w, DRIVER_ABSENT);
+    world_end(&w);
 }
 
 static void a_purge_takes_messages_and_waits_for_the_end(void **state)
@@ -1167,6 +1197,7 @@ int main(void)
         cmocka_unit_test(no_secret_is_in_any_error),
         cmocka_unit_test(pages_are_not_taken_for_answers),
         cmocka_unit_test(closing_leaves_no_way_in),
+        cmocka_unit_test(closing_and_purging_reach_everything),
         cmocka_unit_test(a_purge_takes_messages_and_waits_for_the_end),
         cmocka_unit_test(an_accepted_delete_is_not_yet_done),
         cmocka_unit_test(a_delete_that_never_comes_true_is_told),
