@@ -629,6 +629,19 @@ static char *big_template(size_t bytes)
     return text;
 }
 
+static void check_big(struct world *w, const cJSON *template)
+{
+    cJSON *user = world_ours(w);
+    const cJSON *flow = cJSON_GetArrayItem(json_get(user, "flows"), 0);
+    assert_true(cJSON_Compare(json_get(flow, "data"), json_get(template, "data"), true));
+    assert_string_equal(json_str(flow, "name"), "Big");
+    assert_string_equal(json_str(flow, "id"), w->flow_uuid);
+    assert_string_equal(json_str(flow, "access_type"), "PRIVATE");
+    assert_true(cJSON_IsNull(json_get(flow, "endpoint_name")));
+    assert_int_equal(cJSON_GetArraySize(json_get(flow, "tags")), 1);
+    cJSON_Delete(user);
+}
+
 static void templates_of_megabytes_pass_through(void **state)
 {
     (void)state;
@@ -641,17 +654,22 @@ static void templates_of_megabytes_pass_through(void **state)
         w.target.template_len = strlen(text);
         world_must(&w, DRIVER_PRESENT);
         assert_null(strstr(w.trace, "header_flows"));
-        cJSON *user = world_ours(&w);
-        const cJSON *flow = cJSON_GetArrayItem(json_get(user, "flows"), 0);
-        assert_true(cJSON_Compare(json_get(flow, "data"), json_get(template, "data"), true));
-        assert_string_equal(json_str(flow, "name"), "Big");
-        assert_string_equal(json_str(flow, "id"), w.flow_uuid);
-        assert_string_equal(json_str(flow, "access_type"), "PRIVATE");
-        assert_true(cJSON_IsNull(json_get(flow, "endpoint_name")));
-        assert_int_equal(cJSON_GetArraySize(json_get(flow, "tags")), 1);
-        cJSON_Delete(user);
+        check_big(&w, template);
         world_must(&w, DRIVER_PRESENT);
         assert_int_equal(w.requests, 2);
+        world_must(&w, DRIVER_ABSENT);
+        /* The same out of the platform's account. */
+        cJSON_ReplaceItemInObjectCaseSensitive(template, "user_id",
+                                               cJSON_CreateString(w.superuser_id));
+        cJSON_AddStringToObject(template, "kind", "flow");
+        char *planted = json_text(template);
+        world_plant(&w, planted, NULL);
+        free(planted);
+        w.superuser_flows++;
+        w.target.template = NULL;
+        w.target.flow_id = "Big";
+        world_must(&w, DRIVER_PRESENT);
+        check_big(&w, template);
         cJSON_Delete(template);
         free(text);
         world_end(&w);
@@ -981,6 +999,72 @@ static void a_purge_takes_messages_and_waits_for_the_end(void **state)
     }
 }
 
+/* A server whose flows leave messages behind: ours go by their ids, others' are not touched. */
+static void keep_messages(struct world *w, const struct exchange_request *r,
+                          struct exchange_response *out)
+{
+    static char body[600];
+    int *deleted = w->meddle_ctx;
+    if (!strstr(r->url, "/monitor/messages")) {
+        return;
+    }
+    if (r->method == METHOD_DELETE) {
+        assert_string_equal(buf_str(&r->body), "[\"11111111-1111-4111-8111-111111111111\"]");
+        ++*deleted;
+        return;
+    }
+    snprintf(body, sizeof(body),
+             "[{\"id\":\"11111111-1111-4111-8111-111111111111\",\"flow_id\":\"%s\"},"
+             "{\"id\":\"22222222-2222-4222-8222-222222222222\",\"flow_id\":"
+             "\"33333333-3333-4333-8333-333333333333\"}]",
+             w->flow_uuid);
+    out->body = *deleted == 1 ? "[]" : body;
+    out->body_len = strlen(out->body);
+}
+
+static void messages_that_outlive_their_flow_go(void **state)
+{
+    (void)state;
+    for (int deleted = 0; deleted < 2; deleted++) {
+        struct world w;
+        int n = deleted ? 5 : 0; /* the second server never lets go */
+        world_begin(&w, "1.8");
+        world_must(&w, DRIVER_PRESENT);
+        w.meddle = keep_messages;
+        w.meddle_ctx = &n;
+        world_must(&w, DRIVER_ABSENT);
+        assert_int_equal(n, deleted ? 8 : 1);
+        assert_int_equal(w.last.residue[0] != '\0', deleted);
+        world_check(&w, DRIVER_ABSENT);
+        world_end(&w);
+    }
+}
+
+static void cut_flows(struct world *w, const struct exchange_request *r,
+                      struct exchange_response *out)
+{
+    (void)w;
+    if (strstr(r->url, "/flows/?")) {
+        out->truncated = true;
+        out->body = "";
+        out->body_len = 0;
+    }
+}
+
+static void more_flows_than_can_be_read_go_with_their_user(void **state)
+{
+    struct world w;
+    (void)state;
+    world_begin(&w, "1.13");
+    world_must(&w, DRIVER_PRESENT);
+    w.meddle = cut_flows;
+    assert_false(world_run(&w, DRIVER_CLOSED)); /* closed is what nobody can promise */
+    world_must(&w, DRIVER_ABSENT);
+    assert_non_null(strstr(w.last.residue, "flows"));
+    world_check(&w, DRIVER_ABSENT);
+    world_end(&w);
+}
+
 /* Whoever comes before the erasure is over must not take what is there for what will be. */
 static void an_accepted_delete_is_not_yet_done(void **state)
 {
@@ -1233,6 +1317,8 @@ int main(void)
         cmocka_unit_test(closing_leaves_no_way_in),
         cmocka_unit_test(closing_and_purging_reach_everything),
         cmocka_unit_test(a_purge_takes_messages_and_waits_for_the_end),
+        cmocka_unit_test(messages_that_outlive_their_flow_go),
+        cmocka_unit_test(more_flows_than_can_be_read_go_with_their_user),
         cmocka_unit_test(an_accepted_delete_is_not_yet_done),
         cmocka_unit_test(a_delete_that_never_comes_true_is_told),
         cmocka_unit_test(observations_change_nothing),
