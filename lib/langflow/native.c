@@ -166,19 +166,30 @@ void native_leave(struct driver_op *op)
 
 /* ---- the queue ---- */
 
+static bool queue_grow(struct driver_op *op)
+{
+    size_t room = op->queue_room ? 2 * op->queue_room : 8;
+    struct native_item *more = reallocarray(op->queue, room, sizeof(*more));
+    if (!more) {
+        return false;
+    }
+    op->queue = more;
+    op->queue_room = room;
+    return true;
+}
+
 bool native_queue(struct driver_op *op, const struct native_step *step, const char *id,
                   const char *name, const char *endpoint, size_t variable)
 {
     if (op->n_queue == NATIVE_QUEUE_MAX) {
+        op->cut = true;
         return true;
-    }
-    if (!op->queue) {
-        op->queue = calloc(NATIVE_QUEUE_MAX, sizeof(*op->queue));
     }
     struct native_item item = {
         .step = step, .name = str_dup(name), .endpoint = str_dup(endpoint), .variable = variable};
     str_copy(item.id, sizeof(item.id), id);
-    if (!op->queue || (name && !item.name) || (endpoint && !item.endpoint)) {
+    bool room = op->n_queue < op->queue_room || queue_grow(op);
+    if (!room || (name && !item.name) || (endpoint && !item.endpoint)) {
         free(item.name);
         free(item.endpoint);
         native_fail(op, ERR_INTERNAL, "out of memory");
@@ -201,14 +212,19 @@ void native_queue_clear(struct driver_op *op)
     }
     op->n_queue = 0;
     op->at = 0;
+    op->cut = false;
 }
 
 void native_item_done(struct driver_op *op)
 {
     op->at++;
-    if (op->at >= op->n_queue) {
-        native_queue_clear(op);
+    if (op->at < op->n_queue) {
+        return;
     }
+    if (op->cut) {
+        op->flows_listed = op->keys_listed = op->variables_listed = false;
+    }
+    native_queue_clear(op);
 }
 
 /* ---- next ---- */
@@ -438,6 +454,7 @@ static void usual(struct driver_op *op, struct native_answer *a)
     case VERDICT_GONE:
         /* Not an end: what stands before a server that restarts says so, too. */
         out->err.class = ERR_UNAVAILABLE;
+        out->health = op->step->as == AS_PLATFORM ? HEALTH_AS_SAID : out->health;
         fail(op, &out->err);
         return;
     case VERDICT_REFUSED:

@@ -164,7 +164,8 @@ struct driver_op {
     int variable_misses;
 
     struct native_item *queue;
-    size_t n_queue, at; /* items, and the one in hand */
+    size_t n_queue, queue_room, at; /* items, places, and the one in hand */
+    bool cut;                       /* there was more than the queue may hold */
 };
 
 /* ---- the frame (native.c) ---- */

@@ -117,10 +117,10 @@ static bool feed_version(struct driver_op *op, struct native_answer *a)
     struct native_site *s = op->site;
     char text[DRIVER_VERSION_MAX + 1];
     int minor = 0;
-    if (a->verdict != VERDICT_GOOD) {
+    if (a->verdict == VERDICT_OPEN || a->verdict == VERDICT_LATER) {
         return false;
     }
-    if (!native_read_version(a->r, text, &minor)) {
+    if (a->verdict != VERDICT_GOOD || !native_read_version(a->r, text, &minor)) {
         native_fail(op, ERR_UNAVAILABLE,
                     "the server does not say which Langflow it is (GET /api/v1/version); check "
                     "the runtime's url, and that it is Langflow 1.10.1 or later");

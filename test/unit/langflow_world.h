@@ -69,6 +69,7 @@ struct world {
     bool open;
     /* the run that was last */
     int requests, waits, changes, logins;
+    int turns_max; /* 0: WORLD_TURNS_MAX */
     int64_t waited_ms;
     char trace[WORLD_TRACE_MAX];
     size_t trace_len;
@@ -526,7 +527,7 @@ static inline void world_prepare(struct world *w)
 static inline void world_drive(struct world *w, struct driver_op *op)
 {
     for (int turns = 0;; turns++) {
-        if (turns > WORLD_TURNS_MAX) {
+        if (turns > (w->turns_max ? w->turns_max : WORLD_TURNS_MAX)) {
             WORLD_FAIL(w, "endless");
         }
         w->site->now_ms = world_now_ms;
