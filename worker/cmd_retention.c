@@ -152,14 +152,16 @@ static struct due *due_of(struct retention *r, const char *job)
     return NULL;
 }
 
-static void note(struct due *d, enum job_state state, const char *step, const char *error)
+/* residue: what a server said that it could not take away; "" for nothing. */
+static void note(struct due *d, enum job_state state, const char *step, const char *error,
+                 const char *residue)
 {
     char text[512];
     snprintf(text, sizeof(text), "%s: %s", step, error);
     if (machine_live(state))
         settle(d, UNSETTLED, *error ? text : NULL);
     else if (state == JOB_SUCCEEDED)
-        settle(d, PURGED, NULL);
+        settle(d, PURGED, *residue ? residue : NULL);
     else if (state == JOB_FAILED)
         settle(d, FAILED, text);
     else
@@ -179,8 +181,10 @@ static int look(struct retention *r, size_t *left)
     const char *const params[] = {buf_str(&ids)};
     PGresult *res =
         session_query(&r->session,
-                      "SELECT id, state, step, error FROM agent_marketplace.provisioning_job "
-                      "WHERE id = ANY ($1::bigint[])",
+                      "SELECT j.id, j.state, j.step, j.error, c.residue "
+                      "FROM agent_marketplace.provisioning_job j "
+                      "LEFT JOIN agent_marketplace.agent_config c USING (subscription_uuid) "
+                      "WHERE j.id = ANY ($1::bigint[])",
                       1, params);
     buf_done(&ids);
     if (!res)
@@ -190,7 +194,8 @@ static int look(struct retention *r, size_t *left)
         struct due *d = due_of(r, PQgetvalue(res, row, 0));
         enum job_state state = job_state_parse(PQgetvalue(res, row, 1));
         if (d)
-            note(d, state, PQgetvalue(res, row, 2), PQgetvalue(res, row, 3));
+            note(d, state, PQgetvalue(res, row, 2), PQgetvalue(res, row, 3),
+                 PQgetvalue(res, row, 4));
         *left += machine_live(state);
     }
     PQclear(res);
@@ -364,6 +369,15 @@ static size_t count(const struct retention *r, enum outcome outcome)
     return n;
 }
 
+/* A person has to look: at what was not purged, and at what a purge has left behind. */
+static bool needs_attention(const struct retention *r)
+{
+    bool residue = false;
+    for (size_t i = 0; i < r->n_due; i++)
+        residue = residue || (r->due[i].outcome == PURGED && r->due[i].error);
+    return !r->dry_run && (residue || count(r, FAILED) || count(r, UNSETTLED));
+}
+
 static const struct table_column columns[] = {
     {"subscription_uuid", "SUBSCRIPTION", CELL_TEXT, false, 0},
     {"name", "NAME", CELL_TEXT, true, 1},
@@ -444,7 +458,7 @@ static int print(const struct retention *r)
     else
         add_text(r, &t, &out);
     int rc = cli_print(&out);
-    if (rc == CLI_OK && !r->dry_run && (count(r, FAILED) || count(r, UNSETTLED)))
+    if (rc == CLI_OK && needs_attention(r))
         rc = CLI_ATTENTION;
     return rc;
 }

@@ -173,7 +173,8 @@ const struct cli_command commands[] = {
      .exits = "0  done\n"
               "1  failed\n"
               "2  wrong usage or configuration\n"
-              "3  done, but a subscription that is due could not be purged\n"},
+              "3  done, but a subscription that is due could not be purged, or a server left\n"
+              "   something of one behind (column ERROR)\n"},
     {.name = "dead-letters",
      .operands = "list|show|replay|discard [ID...]",
      .summary = "the events that could not be decoded",

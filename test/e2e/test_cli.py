@@ -669,6 +669,14 @@ class ZEngine(WithDatabase):
         self.assertEqual(self.db.config(young.uuid)["status"], "archived")
         self.assertEqual(self.json("retention")["subscriptions"]["due"], 0)
 
+    def test_what_is_left_behind_is_told(self):
+        s = self.archived(1)
+        self.db.rows("UPDATE agent_config SET residue = 'dataset d1: 2 chunks' WHERE subscription_uuid = %s", s.uuid)
+        item, = self.json("retention", status=3)["subscriptions"]["items"]
+        self.assertEqual((item["result"], item["error"]), ("purged", "dataset d1: 2 chunks"))
+        self.assertFalse(self.exists_upstream(s))
+        self.assertIn("dataset d1: 2 chunks", self.command("show", s.uuid)[0])
+
     def test_two_at_once(self):
         due = [self.archived(i) for i in range(10)]
         self.db.rows("INSERT INTO dead_letter (kafka_topic, kafka_partition, kafka_offset, value_bytes, pointer, reason, "
