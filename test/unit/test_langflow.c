@@ -217,6 +217,26 @@ static void renamed_and_unmarked_it_is_still_ours(void **state)
     }
 }
 
+static void what_was_removed_by_hand_is_not_looked_for_for_ever(void **state)
+{
+    static const enum driver_goal goals[] = {DRIVER_PRESENT, DRIVER_CLOSED, DRIVER_ABSENT};
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(profiles) * ARRAY_LEN(goals); i++) {
+        enum driver_goal goal = goals[i % ARRAY_LEN(goals)];
+        struct world w;
+        char path[200];
+        world_begin(&w, profiles[i / ARRAY_LEN(goals)]);
+        world_must(&w, DRIVER_PRESENT);
+        snprintf(path, sizeof(path), "/users/%s", w.external_id);
+        world_do(&w, METHOD_DELETE, path, PRODUCT_TOKEN, NULL);
+        world_now_ms += 10000;
+        world_must(&w, goal);
+        world_check(&w, goal);
+        assert_true(goal == DRIVER_PRESENT || w.changes <= 1); /* which told that it is gone */
+        world_end(&w);
+    }
+}
+
 static void a_key_of_another_user_is_not_used(void **state)
 {
     static const enum driver_goal goals[] = {DRIVER_PRESENT, DRIVER_CLOSED, DRIVER_ABSENT};
@@ -1291,6 +1311,7 @@ int main(void)
         cmocka_unit_test(a_name_that_differs_in_case_is_a_strangers),
         cmocka_unit_test(what_an_earlier_attempt_made_is_adopted),
         cmocka_unit_test(renamed_and_unmarked_it_is_still_ours),
+        cmocka_unit_test(what_was_removed_by_hand_is_not_looked_for_for_ever),
         cmocka_unit_test(a_key_of_another_user_is_not_used),
         cmocka_unit_test(a_flow_of_another_owner_is_not_taken_for_ours),
         cmocka_unit_test(an_open_delete_is_finished_first),
