@@ -20,6 +20,18 @@ static void expect_failure(struct world *w, enum driver_goal goal, enum err_clas
     }
 }
 
+static void observe(struct world *w, enum driver_goal goal, enum driver_sight sight, bool met)
+{
+    w->target.observe = true;
+    world_must(w, goal);
+    w->target.observe = false;
+    if (w->last.sight != sight || w->last.met != met) {
+        WORLD_FAIL(w, "goal %d: sight %d, met %d", goal, w->last.sight, w->last.met);
+    }
+    assert_string_equal(w->last.external_id, sight == SIGHT_OURS ? w->external_id : "");
+    assert_int_equal(w->changes, 0);
+}
+
 /* ---- how many requests it takes ---- */
 
 /* Version and template are read once for a runtime: not counted here. */
@@ -373,6 +385,40 @@ static void edits_of_tenants_survive(void **state)
         world_must(&w, DRIVER_CLOSED);
         world_must(&w, DRIVER_PRESENT);
         check_edits(&w);
+        world_end(&w);
+    }
+}
+
+static void nest_deeply(struct world *w, const struct exchange_request *r,
+                        struct exchange_response *out)
+{
+    static char body[1000];
+    char deep[101], back[101];
+    if (r->method != METHOD_GET || !strstr(r->url, w->flow_uuid)) {
+        return;
+    }
+    memset(deep, '[', sizeof(deep) - 1);
+    memset(back, ']', sizeof(back) - 1);
+    deep[sizeof(deep) - 1] = back[sizeof(back) - 1] = '\0';
+    snprintf(body, sizeof(body), "{\"id\":\"%s\",\"user_id\":\"%s\",\"data\":%s%s}", w->flow_uuid,
+             w->external_id, deep, back);
+    out->body = body;
+    out->body_len = strlen(body);
+}
+
+/* What tenants put into their flow does not keep us from looking after the rest. */
+static void data_that_cannot_be_read_is_no_obstacle(void **state)
+{
+    (void)state;
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        struct world w;
+        world_begin(&w, profiles[p]);
+        world_must(&w, DRIVER_PRESENT);
+        w.meddle = nest_deeply;
+        world_must(&w, DRIVER_PRESENT);
+        assert_int_equal(w.changes, 0);
+        world_check(&w, DRIVER_PRESENT);
+        observe(&w, DRIVER_PRESENT, SIGHT_OURS, true);
         world_end(&w);
     }
 }
@@ -1120,18 +1166,6 @@ static void a_delete_that_never_comes_true_is_told(void **state)
 
 /* ---- looking ---- */
 
-static void observe(struct world *w, enum driver_goal goal, enum driver_sight sight, bool met)
-{
-    w->target.observe = true;
-    world_must(w, goal);
-    w->target.observe = false;
-    if (w->last.sight != sight || w->last.met != met) {
-        WORLD_FAIL(w, "goal %d: sight %d, met %d", goal, w->last.sight, w->last.met);
-    }
-    assert_string_equal(w->last.external_id, sight == SIGHT_OURS ? w->external_id : "");
-    assert_int_equal(w->changes, 0);
-}
-
 static void observations_change_nothing(void **state)
 {
     (void)state;
@@ -1317,6 +1351,7 @@ int main(void)
         cmocka_unit_test(an_open_delete_is_finished_first),
         cmocka_unit_test(a_stray_key_goes),
         cmocka_unit_test(edits_of_tenants_survive),
+        cmocka_unit_test(data_that_cannot_be_read_is_no_obstacle),
         cmocka_unit_test(a_deleted_flow_is_made_again),
         cmocka_unit_test(a_silent_rename_is_answered_once),
         cmocka_unit_test(a_rename_without_need_is_mended),
