@@ -157,6 +157,9 @@ struct driver_op {
     bool flows_listed, messages_listed;
     int flow_lists, message_lists;
     size_t gained; /* deleted since the last list */
+    bool emptied;  /* flows and messages went before their user */
+    bool sweeping; /* the flow's id may be held by the platform's own account, for a moment */
+    bool swept;
 
     struct native_variable *variables;
     size_t n_variables;
@@ -247,6 +250,7 @@ extern const struct native_step native_login, native_whoami;
 extern const struct native_step native_key_list, native_key_delete, native_key_create;
 extern const struct native_step native_flow_get, native_flow_put, native_flow_rename,
     native_flow_list, native_flow_close, native_flow_close_locked, native_flow_delete;
+extern const struct native_step native_residue_put, native_residue_delete;
 extern const struct native_step native_message_list, native_message_delete;
 extern const struct native_step native_variable_list, native_variable_create,
     native_variable_update, native_variable_delete;

@@ -57,7 +57,12 @@ static bool feed_get(struct driver_op *op, struct native_answer *a)
         op->by_list = !(json && a->r->truncated);
         return op->by_list || found(op);
     }
-    if (!native_flow_seen(op, a, own_id(op), &seen) || !seen.flow_fits) {
+    if (!native_flow_seen(op, a, own_id(op), &seen)) {
+        /* A tenant's data may be nested deeper than what is read here. */
+        op->by_list = a->verdict == VERDICT_GOOD;
+        return op->by_list;
+    }
+    if (!seen.flow_fits) {
         return false;
     }
     if (!seen.user_fits) {
@@ -88,6 +93,10 @@ static void build_put(struct driver_op *op, struct exchange_request *r)
 static bool feed_put(struct driver_op *op, struct native_answer *a)
 {
     struct native_flow_seen seen;
+    if (a->verdict == VERDICT_GONE && !op->swept) {
+        op->sweeping = true; /* an earlier sweep may have been cut off */
+        return true;
+    }
     if (a->verdict == VERDICT_GONE) {
         native_fail(op, ERR_CONFLICT,
                     "the id of the workspace's flow (%s) is taken by another account of Langflow, "
@@ -418,3 +427,64 @@ const struct native_step native_message_delete = {.what = "deleting the workspac
                                                   .build = build_message_delete,
                                                   .feed = feed_message_delete,
                                                   .doubt = doubt_messages};
+
+/* ---- residue ---- */
+
+/*
+ * Before 1.13 messages outlive a user that was deleted with its flows still there, out of
+ * everybody's reach; but they hang on the flow's id alone. Whoever makes a flow under that id has
+ * them, and deleting it takes them along.
+ */
+static void build_residue(struct driver_op *op, struct exchange_request *r)
+{
+    native_url(op, r, FLOWS, own_id(op), NULL);
+    native_json(r);
+    buf_adds(&r->body, "{\"name\":");
+    buf_add_json(&r->body, op->target->marker);
+    buf_adds(&r->body, ",\"access_type\":\"PRIVATE\",\"data\":{\"nodes\":[],\"edges\":[]}}");
+}
+
+static bool feed_residue(struct driver_op *op, struct native_answer *a)
+{
+    struct native_flow_seen seen;
+    if (a->verdict == VERDICT_GONE || a->verdict == VERDICT_REFUSED) {
+        op->swept = true; /* somebody has the flow, and with it what hangs on it */
+        return true;
+    }
+    if (!native_flow_seen(op, a, own_id(op), &seen) || !seen.flow_fits) {
+        return false;
+    }
+    op->sweeping = true;
+    native_settle(op); /* a delete that comes before the commit would miss it */
+    return true;
+}
+
+const struct native_step native_residue_put = {.what = "reaching for messages that were left",
+                                               .effect = "residue.put",
+                                               .method = METHOD_PUT,
+                                               .as = AS_PLATFORM,
+                                               .build = build_residue,
+                                               .feed = feed_residue};
+
+static bool feed_residue_delete(struct driver_op *op, struct native_answer *a)
+{
+    if (a->verdict != VERDICT_GOOD && a->verdict != VERDICT_GONE) {
+        return false;
+    }
+    a->out->effect = EFFECT_DONE;
+    op->sweeping = false;
+    op->swept = true;
+    return true;
+}
+
+static void build_residue_delete(struct driver_op *op, struct exchange_request *r)
+{
+    native_url(op, r, FLOWS, own_id(op), NULL);
+}
+
+const struct native_step native_residue_delete = {.what = "deleting messages that were left",
+                                                  .effect = "residue.delete",
+                                                  .method = METHOD_DELETE,
+                                                  .as = AS_PLATFORM,
+                                                  .build = build_residue_delete,
+                                                  .feed = feed_residue_delete};

@@ -102,6 +102,9 @@ static const struct native_step *present_flow(struct driver_op *op)
         if (!op->proven) {
             return &native_whoami;
         }
+        if (op->sweeping) {
+            return &native_residue_delete;
+        }
         template = native_template_wanted(op);
         return template ? template : &native_flow_put;
     case FLOW_THERE:
@@ -156,6 +159,24 @@ static const struct native_step *plan_present(struct driver_op *op)
     return step;
 }
 
+/* ---- what is left where no user is ---- */
+
+static const struct native_step *sweep(struct driver_op *op)
+{
+    const struct driver_target *t = op->target;
+    bool nothing = op->swept || op->emptied || native_since(op, 13) || !t->flow_uuid;
+    if (op->goal == DRIVER_CLOSED) {
+        /* Messages stay their time; but a sweep that was cut off is ended. */
+        op->sweeping = !nothing && t->uncertain;
+        nothing = !op->sweeping;
+    }
+    if (nothing || !t->external_id) {
+        done(op);
+        return NULL;
+    }
+    return op->sweeping ? &native_residue_delete : &native_residue_put;
+}
+
 /* ---- closed ---- */
 
 static const struct native_step *shut_doors(struct driver_op *op)
@@ -181,8 +202,7 @@ static const struct native_step *plan_closed(struct driver_op *op)
         return look(op);
     }
     if (op->user == USER_ABSENT || op->user == USER_FOREIGN) {
-        done(op);
-        return NULL;
+        return sweep(op);
     }
     if (under_deletion(op)) {
         return &native_user_delete;
@@ -208,8 +228,7 @@ static const struct native_step *plan_absent(struct driver_op *op)
         return look(op);
     }
     if (op->user == USER_ABSENT || op->user == USER_FOREIGN) {
-        done(op);
-        return NULL;
+        return sweep(op);
     }
     if (under_deletion(op)) {
         return &native_user_delete;
@@ -218,6 +237,7 @@ static const struct native_step *plan_absent(struct driver_op *op)
         return &native_user_list;
     }
     if (op->flows_listed && op->messages_listed) {
+        op->emptied = true;
         return &native_user_delete;
     }
     if (op->entry == ENTRY_NONE) {

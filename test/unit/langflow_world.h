@@ -213,7 +213,10 @@ static inline void world_check_strangers(struct world *w)
     }
     cJSON_Delete(now);
     cJSON *super = world_user_by(w, "object.id", w->superuser_id);
-    if (cJSON_GetArraySize(json_get(super, "flows")) != w->superuser_flows ||
+    int flows = cJSON_GetArraySize(json_get(super, "flows"));
+    /* A sweep that was cut off leaves its flow there until the next run. */
+    bool cut_off = w->crashed || w->last.turn == TURN_FAILED;
+    if (flows < w->superuser_flows || flows > w->superuser_flows + cut_off ||
         cJSON_GetArraySize(json_get(super, "keys")) != 1) {
         WORLD_FAIL(w, "something was left in the superuser's account");
     }
@@ -332,10 +335,13 @@ static inline void world_check_request(struct world *w, const struct driver_acti
     if (user || admin) {
         WORLD_FAIL(w, "a request about a stranger: %s", path);
     }
-    /* What is the tenants' is never asked for as the superuser, but for templates. */
+    /* Servers take a comma in a query for two values. */
+    assert_null(strstr(r->url, "%2C"));
+    /* What is the tenants' is never asked for as the superuser, but for templates and residue. */
     bool platforms = str_starts(path, "/api/v1/users/") && !strstr(path, "whoami");
     bool template = r->method == METHOD_GET && str_starts(path, "/api/v1/flows/");
-    if (str_eq(r->credential, PRODUCT_TOKEN) && !platforms && !template) {
+    bool residue = a->effect && str_starts(a->effect, "residue.") && strstr(path, w->flow_uuid);
+    if (str_eq(r->credential, PRODUCT_TOKEN) && !platforms && !template && !residue) {
         WORLD_FAIL(w, "as the superuser: %s", path);
     }
     if (strstr(r->url, PRODUCT_TOKEN) || (w->password[0] && strstr(r->url, w->password)) ||
@@ -574,6 +580,7 @@ static inline bool world_run(struct world *w, enum driver_goal goal)
     }
     world_drive(w, op);
     world_class()->free(op);
+    world_now_ms += 30; /* what was answered is committed by then */
     w->target.external_id = w->target.secret = w->target.deleting = NULL;
     world_check_strangers(w);
     if (w->crashed) {

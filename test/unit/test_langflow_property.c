@@ -132,7 +132,7 @@ static void history(uint64_t seed)
         goal = (enum driver_goal)rng_below(&rng, 3);
         for (int attempt = 0; attempt < 4; attempt++) {
             meddle(&w, &rng);
-            w.trouble = 12;
+            w.trouble = (unsigned)rng_below(&rng, 30);
             bool done = world_run(&w, goal);
             world_now_ms += 1000;
             if (chance(&rng, 50) || done) {
