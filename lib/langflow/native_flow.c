@@ -265,6 +265,9 @@ static void build_close(struct driver_op *op, struct exchange_request *r)
         buf_adds(&r->body, ",\"endpoint_name\":");
         buf_add_json(&r->body, item->endpoint);
     }
+    if (item->unlocked > 0) {
+        buf_adds(&r->body, ",\"locked\":true"); /* as its tenant had it */
+    }
     buf_addc(&r->body, '}');
 }
 
