@@ -94,6 +94,7 @@ struct native_item {
     char id[UUID_TEXT]; /* "" for one that is to be made */
     char *name;         /* owned */
     char *endpoint;     /* owned; NULL: it has none */
+    int unlocked;       /* how often */
     size_t variable;    /* index among the wanted ones */
 };
 
@@ -220,6 +221,7 @@ bool native_uuid(const cJSON *object, const char *member, char out[UUID_TEXT]);
 /* What an answer with one flow says; its data is looked over, never built. */
 struct native_flow_seen {
     bool flow_fits, user_fits, name_fits, private;
+    bool served; /* by servers of its project, which a tenant can open to anybody */
 };
 bool native_flow_seen(const struct driver_op *op, const struct native_answer *a,
                       const char *flow_id, struct native_flow_seen *out);
@@ -249,7 +251,7 @@ extern const struct native_step native_user_create, native_user_open, native_use
 extern const struct native_step native_login, native_whoami;
 extern const struct native_step native_key_list, native_key_delete, native_key_create;
 extern const struct native_step native_flow_get, native_flow_put, native_flow_rename,
-    native_flow_list, native_flow_close, native_flow_close_locked, native_flow_delete;
+    native_flow_list, native_flow_close, native_flow_unlock, native_flow_delete;
 extern const struct native_step native_residue_put, native_residue_delete;
 extern const struct native_step native_message_list, native_message_delete;
 extern const struct native_step native_variable_list, native_variable_create,

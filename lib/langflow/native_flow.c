@@ -11,7 +11,7 @@
 #define FLOWS    "/api/v1/flows/"
 #define MESSAGES "/api/v1/monitor/messages"
 
-enum { MISSES_MAX = 3, LISTS_MAX = 3 };
+enum { MISSES_MAX = 3, LISTS_MAX = 3, UNLOCKS_MAX = 2 };
 
 static const char list_all[] = "?header_flows=true&get_all=true&remove_example_flows=true";
 
@@ -179,6 +179,12 @@ static bool is_foreign(const struct driver_op *op, const cJSON *flow)
     return member && !(native_uuid(flow, "user_id", owner) && str_eq(owner, op->user_id));
 }
 
+static bool is_shut(const cJSON *flow)
+{
+    return str_eq(json_str(flow, "access_type"), "PRIVATE") &&
+           !json_bool(flow, "mcp_enabled", false) && !json_bool(flow, "a2a_enabled", false);
+}
+
 static bool queue_flows(struct driver_op *op, const cJSON *list)
 {
     const cJSON *flow = NULL;
@@ -187,8 +193,7 @@ static bool queue_flows(struct driver_op *op, const cJSON *list)
     cJSON_ArrayForEach(flow, list)
     {
         char id[UUID_TEXT];
-        bool done = closing && str_eq(json_str(flow, "access_type"), "PRIVATE");
-        if (done || is_foreign(op, flow) || !native_uuid(flow, "id", id)) {
+        if ((closing && is_shut(flow)) || is_foreign(op, flow) || !native_uuid(flow, "id", id)) {
             continue;
         }
         if (!native_queue(op, step, id, json_str(flow, "name"), json_str(flow, "endpoint_name"),
@@ -251,20 +256,26 @@ static void doubt_list(struct driver_op *op)
     op->flow_lists = 0;
 }
 
-/* 1.8 clears an endpoint's name that is not said again. */
+/*
+ * Private alone leaves a door: its project's servers (MCP; from 1.13 on A2A) run or list it for
+ * anybody where the tenant has told them to want no key, whether its owner is active or not.
+ * 1.8 clears an endpoint's name that is not said again.
+ */
 static void build_close(struct driver_op *op, struct exchange_request *r)
 {
     const struct native_item *item = native_item(op);
     native_url(op, r, FLOWS, item->id, NULL);
     native_json(r);
-    buf_adds(&r->body, "{\"access_type\":\"PRIVATE\"");
+    buf_adds(&r->body, "{\"access_type\":\"PRIVATE\",\"mcp_enabled\":false");
+    if (native_since(op, 13)) {
+        buf_adds(&r->body, ",\"a2a_enabled\":false");
+    }
     if (item->endpoint) {
         buf_adds(&r->body, ",\"endpoint_name\":");
         buf_add_json(&r->body, item->endpoint);
     }
-    if (item->step == &native_flow_close_locked) {
-        buf_adds(&r->body, ",\"name\":");
-        buf_add_json(&r->body, item->name ? item->name : "");
+    if (item->unlocked > 0) {
+        buf_adds(&r->body, ",\"locked\":true"); /* as its tenant had it */
     }
     buf_addc(&r->body, '}');
 }
@@ -273,12 +284,12 @@ static bool feed_close(struct driver_op *op, struct native_answer *a)
 {
     struct native_flow_seen seen;
     struct native_item *item = native_item(op);
-    if (a->r->status == 423 && item->step == &native_flow_close) {
-        item->step = &native_flow_close_locked;
+    if (a->r->status == 423 && item->unlocked < UNLOCKS_MAX) {
+        item->step = &native_flow_unlock;
         return true;
     }
-    bool fine = a->verdict == VERDICT_GONE ||
-                (native_flow_seen(op, a, item->id, &seen) && seen.flow_fits && seen.private);
+    bool fine = a->verdict == VERDICT_GONE || (native_flow_seen(op, a, item->id, &seen) &&
+                                               seen.flow_fits && seen.private && !seen.served);
     if (fine) {
         str_copy(a->out->external_id, sizeof(a->out->external_id), item->id);
         native_item_done(op);
@@ -295,15 +306,36 @@ const struct native_step native_flow_close = {.what = "making a flow private",
                                               .feed = feed_close,
                                               .doubt = doubt_list};
 
-/* 1.13 refuses to PATCH a locked flow; a PUT goes through, and leaves what it does not name. */
-const struct native_step native_flow_close_locked = {.what = "making a locked flow private",
-                                                     .effect = "flow.close",
-                                                     .method = METHOD_PUT,
-                                                     .as = AS_TENANT,
-                                                     .queued = true,
-                                                     .build = build_close,
-                                                     .feed = feed_close,
-                                                     .doubt = doubt_list};
+/* 1.13 refuses every change of a locked flow but this one, and this one only by itself. */
+static void build_unlock(struct driver_op *op, struct exchange_request *r)
+{
+    native_url(op, r, FLOWS, native_item(op)->id, NULL);
+    native_json(r);
+    buf_adds(&r->body, "{\"locked\":false}");
+}
+
+static bool feed_unlock(struct driver_op *op, struct native_answer *a)
+{
+    struct native_flow_seen seen;
+    struct native_item *item = native_item(op);
+    if (a->verdict != VERDICT_GONE &&
+        !(native_flow_seen(op, a, item->id, &seen) && seen.flow_fits)) {
+        return false;
+    }
+    str_copy(a->out->external_id, sizeof(a->out->external_id), item->id);
+    item->unlocked++;
+    item->step = &native_flow_close; /* which sees for itself whether it is gone */
+    return true;
+}
+
+const struct native_step native_flow_unlock = {.what = "unlocking a flow",
+                                               .effect = "flow.unlock",
+                                               .method = METHOD_PATCH,
+                                               .as = AS_TENANT,
+                                               .queued = true,
+                                               .build = build_unlock,
+                                               .feed = feed_unlock,
+                                               .doubt = doubt_list};
 
 static void build_delete(struct driver_op *op, struct exchange_request *r)
 {

@@ -104,6 +104,8 @@ static void see_member(void *ctx, const struct json_member *m)
         f->seen.name_fits = f->op->flow_name && span_is(m, f->op->flow_name);
     } else if (json_member_is(m, "access_type")) {
         f->seen.private = span_is(m, "PRIVATE");
+    } else if (json_member_is(m, "mcp_enabled") || json_member_is(m, "a2a_enabled")) {
+        f->seen.served = f->seen.served || m->value[0] == 't';
     }
 }
 

@@ -1131,6 +1131,7 @@ class LoginLimit(Case):
             self.settings(login_limit=limit, login_window_ms=1500)
         if not limit:
             self.skipTest("LANGFLOW_LOGIN_LIMIT is not set")
+
         def wrong(_):
             return self.server.post("/login", form={"username": "contract-nobody", "password": "x"})
 

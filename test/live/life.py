@@ -2,12 +2,12 @@
 """Whole lives of subscriptions on a real Langflow, with the real worker.
 
 test/live/langflow runs it, after the contract suite. By hand it wants what the harness wants (PROVISIONER, STANDIN) and
-LANGFLOW_URL with LANGFLOW_SUPERUSER and LANGFLOW_SUPERUSER_PASSWORD (or LANGFLOW_API_KEY of a superuser); LANGFLOW_DATA, the
-directory of its langflow.db (SQLite), so that rows can be counted that no request shows.
+LANGFLOW_URL with LANGFLOW_SUPERUSER and LANGFLOW_SUPERUSER_PASSWORD (or LANGFLOW_API_KEY of a superuser); LANGFLOW_DATA,
+the directory of its langflow.db (SQLite), so that rows can be counted that no request shows.
 
-PostgreSQL, Kafka and RAGFlow's stand-in are private. Between worker and Langflow stands a proxy that counts requests and,
-where a test says so, loses answers. LIFE_SEED, LIFE_KILLS, LIFE_SUBSCRIPTIONS: another batch. An argument chooses the
-cases whose names hold it."""
+PostgreSQL, Kafka and RAGFlow's stand-in are private. Between worker and Langflow stands a proxy that counts requests
+and, where a test says so, loses answers. LIFE_SEED, LIFE_KILLS, LIFE_SUBSCRIPTIONS, LIFE_CONCURRENCY: another batch.
+An argument chooses the cases whose names hold it."""
 
 import base64
 import collections
@@ -32,7 +32,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, "../e2e"), os.path.join(HERE, "../contract")]
 
 import langflow as contract  # noqa: E402
-from harness import (Database, Expected, Installation, MARKER, PrivateKafka, PrivatePostgres, Producer, RevealKey,  # noqa: E402
+from harness import (Database, Installation, MARKER, PrivateKafka, PrivatePostgres, Producer, RevealKey,  # noqa: E402
                      Standin, Subscription, Worker, eventually, say)
 from harness import process  # noqa: E402
 from harness.worker import sodium  # noqa: E402
@@ -41,11 +41,12 @@ SEED = int(os.environ.get("LIFE_SEED") or secrets.randbelow(1 << 31))
 KILLS = int(os.environ.get("LIFE_KILLS", "6"))
 SUBSCRIPTIONS = int(os.environ.get("LIFE_SUBSCRIPTIONS", "10"))
 DATA = os.environ.get("LANGFLOW_DATA")
+# On SQLite Langflow makes no headway against many writers: each of them may wait 30 s, and then fail.
+CONCURRENCY = int(os.environ.get("LIFE_CONCURRENCY", "2"))
 PATIENCE_S = 300
 WORK_S = 10
 PROVISION_BAR, STEADY_BAR = 10, 3
 OWN_FLOW, FILE_FLOW = "customer-support-agent-v1", "faq-assistant-v1"
-LATER = "2027-06-01T00:00:00Z"
 NEWER_NAMES = {"ASTRA_TOKEN", "COMPONENT_ID", "FIELD_NAME", "FLOW_ID"}  # which a login leaves from 1.12 on
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.I)
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "content-length", "host"}
@@ -227,6 +228,7 @@ class World:
 
     def settled(self):
         wanted = len(self.producer.sent)
+        # No event gets old enough here to be deleted.
         eventually(lambda: self.db.events() >= wanted and self.db.live_jobs() == 0
                    and self.db.value("SELECT count(*) FROM outbox") == 0,
                    PATIENCE_S, "everything settles", every=0.2, describe=self.describe)
@@ -246,9 +248,11 @@ class World:
     def running(self):
         return self.db.value("SELECT count(*) FROM provisioning_job WHERE state = 'running'")
 
-    def retention(self, when=LATER):
+    def retention(self, days):
+        """What is due that many days from now; not waited for."""
+        when = self.db.value("SELECT to_char((now() + make_interval(days => %s)) AT TIME ZONE 'UTC', "
+                             "'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')", days)
         self.installation.command("retention", "--now", when, timeout=PATIENCE_S)
-        self.settled()
 
     # ---- what should be ----
 
@@ -300,7 +304,8 @@ class World:
     def run(self, config, key, text, session):
         """A chat message, sent where the record says."""
         path = urllib.parse.urlsplit(config["runtime_run_url"]).path
-        return self.server.request("POST", path + "?stream=false", {"input_value": text, "session_id": session}, key=key)
+        return self.server.request("POST", path + "?stream=false", {"input_value": text, "session_id": session},
+                                   key=key)
 
     def chat(self, config, key, text, session="chat"):
         """Runs, and waits for the message. False where this server cannot run a flow."""
@@ -332,7 +337,7 @@ class World:
         if self.rows:
             access = self.rows.all("SELECT access_type FROM flow WHERE lower(replace(user_id, '-', '')) = ?",
                                    user["id"].replace("-", ""))
-            case.assertEqual({a for a, in access}, {"PRIVATE"})
+            case.assertLessEqual({a for a, in access}, {"PRIVATE"})  # one that ended early may have no flow yet
             case.assertEqual(self.rows.count("apikey", "user_id", [user["id"]]), 0)
 
     def expect_purged(self, sub, config, flows):
@@ -427,7 +432,7 @@ class Life(unittest.TestCase):
 
         flow = str(config["runtime_flow_id"])
         chatted = world.chat(config, key, "hello")
-        if chatted:
+        if chatted and self.rows:  # the stand-in runs nothing
             self.assertEqual([m["sender_name"] for m in world.messages(config, key)], [sub.variables["agent_name"]],
                              "the flow sees the tenant's variable")
         say("the tenant edits its flow; a second order comes")
@@ -443,10 +448,16 @@ class Life(unittest.TestCase):
         self.assertEqual(world.tenant("GET", f"/flows/{flow}", key)["data"], edited, "the edit survives")
         self.assert_cost("steady re-run", cost, STEADY_BAR)
 
-        say("variables change with a third order")
-        sub.variables = {**sub.variables, "tone": "Grüße,\nin two lines", "greeting": "new"}
+        say("a third order brings a variable; the tenant has changed two, of which one is the platform's")
+        listed = {v["name"]: v for v in world.tenant("GET", "/variables/", key)}
+        for name, value in (("tone", "Gr\u00fc\u00dfe,\nin two lines"), ("ragflow_url", "http://elsewhere.invalid")):
+            variable = {"id": listed[name]["id"], "name": name, "value": value, "type": "Generic", "default_fields": []}
+            world.tenant("PATCH", "/variables/" + variable["id"], key, variable)
+        sub.variables = {**sub.variables, "tone": "another", "greeting": "new"}
+        self.proxy.take()
         self.send(world, sub.created())
-        show_cost("a re-run that changes a variable and adds one", self.proxy.take())
+        show_cost("a re-run that adds a variable and puts one right", self.proxy.take())
+        sub.variables["tone"] = "Gr\u00fc\u00dfe,\nin two lines"
         world.expect_ready(sub)
 
         say("the tenant opens doors of its own")
@@ -468,6 +479,10 @@ class Life(unittest.TestCase):
         self.send(world, sub.terminated())
         show_cost("closing", self.proxy.take())
         world.expect_closed(sub, config, [key, own_key])
+        if self.rows:
+            locked, = self.rows.all("SELECT locked, access_type FROM flow WHERE replace(id, '-', '') = ?",
+                                    own_locked.replace("-", ""))
+            self.assertEqual(locked, (1, "PRIVATE"))
         for door in (own_flow, own_locked):
             self.assertIn(self.server.get(f"/flows/public_flow/{door}").status, (403, 404))
         self.assertFalse(self.server.mcp_tools(project), "nobody runs anything by MCP")
@@ -497,12 +512,14 @@ class Life(unittest.TestCase):
         say("terminated again, and purged when its day has come")
         self.send(world, sub.terminated())
         world.expect_closed(sub, restored, [key, own_key, new_key])
-        world.retention(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+        world.retention(days=29)
+        world.settled()
         world.expect_closed(sub, restored, [key, own_key, new_key])
         if chatted and self.rows:
             self.assertEqual(world.message_rows(flow), 2)
         self.proxy.take()
-        world.retention()
+        world.retention(days=31)
+        world.settled()
         show_cost("a purge", self.proxy.take())
         world.expect_purged(sub, config, [flow, own_flow, own_locked])
         self.assertEqual(self.server.login(sub.name, "whatever-it-was").status, 401)
@@ -510,7 +527,8 @@ class Life(unittest.TestCase):
 
         say("and the other one")
         self.send(world, first.terminated())
-        world.retention()
+        world.retention(days=31)
+        world.settled()
         world.expect_purged(first, first_config, [str(first_config["runtime_flow_id"])])
         self.assertEqual(world.ours(), {})
 
@@ -521,15 +539,17 @@ class Life(unittest.TestCase):
         activations = sum(e["method"] == "PATCH" and "/users/" in e["path"] for e in counted)
         self.assertLessEqual(len(counted) - activations, bar, f"{what}: {len(counted)} requests")
 
-    def test_killed_and_answers_lost(self):
+    def test_ten_lives_killed_and_answers_lost(self):
         """SIGKILL while work is under way, and answers that never come: the promise holds on the real thing."""
         rng = random.Random(SEED)
-        world = World(self, **{"worker.lease": "3s", "worker.probe_settle": "500ms"})
+        world = World(self, **{"worker.lease": "3s", "worker.probe_settle": "500ms",
+                               "runtimes.0.langflow.concurrency": CONCURRENCY})
         world.worker.start()
         self.proxy.probability = 0.05
         subs = [Subscription(SEED, 100 + i, organization="acme-corp", offering="faq" if i % 2 else "csa")
                 for i in range(SUBSCRIPTIONS)]
-        say(f"{len(subs)} subscriptions, {KILLS} kills, answers lost with probability {self.proxy.probability}")
+        say(f"{len(subs)} subscriptions, {KILLS} kills, {CONCURRENCY} requests at once, answers lost with probability "
+            f"{self.proxy.probability}")
         world.producer.send(*(s.created() for s in subs))
         ended = {s.uuid for s in subs[::3]}
         self.kill(world, rng, KILLS // 2)
@@ -554,7 +574,7 @@ class Life(unittest.TestCase):
         world.producer.send(*(s.terminated() for s in subs if s.uuid not in ended))
         self.kill(world, rng, 1)
         world.settled()
-        world.installation.command("retention", "--now", LATER, timeout=PATIENCE_S)
+        world.retention(days=31)
         self.kill(world, rng, 2)
         world.settled()
         self.proxy.probability = 0.0

@@ -126,7 +126,8 @@ void lf_login(struct lf_call *c)
     }
     struct lf_record *user = lf_by_alias(c->s, LF_USER, name, NULL);
     if (user && !json_bool(user->json, "is_active", false)) {
-        reply_detail(c->out, 401, "Inactive user");
+        bool known = json_str(user->json, "last_login_at") != NULL;
+        reply_detail(c->out, known ? 401 : 400, known ? "Inactive user" : "Waiting for approval");
     } else if (!user || !str_eq(user->secret, password)) {
         reply_detail(c->out, 401, "Incorrect username or password");
         reply_header(c->out, "WWW-Authenticate", "Bearer");

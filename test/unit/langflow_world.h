@@ -702,6 +702,9 @@ static inline void world_check_closed(struct world *w)
     cJSON_ArrayForEach(flow, json_get(user, "flows"))
     {
         assert_string_equal(json_str(flow, "access_type"), "PRIVATE");
+        if (json_bool(flow, "mcp_enabled", false)) {
+            WORLD_FAIL(w, "the project's MCP server has a flow");
+        }
     }
     world_check_variable(w, user, "ragflow_collection_id", NULL, NULL);
     world_check_variable(w, user, "ragflow_api_key", NULL, NULL);

@@ -1037,7 +1037,7 @@ static void open_doors(struct world *w)
     world_do(w, METHOD_PATCH, path, w->secret,
              "{\"access_type\":\"PUBLIC\",\"endpoint_name\":\"agent\",\"locked\":true}");
     world_do(w, METHOD_POST, "/flows/", w->secret,
-             "{\"name\":\"more\",\"access_type\":\"PUBLIC\",\"endpoint_name\":\"more\"}");
+             "{\"name\":\"more\",\"mcp_enabled\":true,\"endpoint_name\":\"more\"}");
     world_do(w, METHOD_POST, "/api_key/", w->secret, "{\"name\":\"their own\"}");
 }
 
