@@ -136,9 +136,11 @@ static void cut_at(const char *profile, enum driver_tenancy tenancy, enum driver
         assert_true(sim_run(&w, DRIVER_PRESENT));
         sim_new_site(&w);
         converge(&w, DRIVER_ABSENT, cut, at);
+        sim_land(&w);
         sim_check_absent(&w);
     } else {
         converge(&w, DRIVER_PRESENT, cut, at);
+        sim_land(&w);
         sim_check_present(&w);
         assert_true(sim_run(&w, DRIVER_ABSENT));
         sim_check_absent(&w);
@@ -481,15 +483,17 @@ static void many_operations_share_one_login(void **state)
         sim_class()->next(ops[i], &a);
         w.site->now_ms++;
         if (a.turn == TURN_REQUEST) {
-            logins += strstr(a.request.url, "/login") != NULL;
+            bool login = strstr(a.request.url, "/login") != NULL;
+            logins += login;
             struct exchange_response r = product_ask(&w.p, &a.request);
             exchange_request_done(&a.request);
             /* The answer comes when all others have had a turn; they find the login under way. */
-            for (size_t j = 0; logins == 1 && j < CROWD; j++) {
+            for (size_t j = 0; login && j < CROWD; j++) {
                 struct driver_action other;
-                if (j != i && !over[j] && strstr(a.request.url, "/login")) {
+                if (j != i) {
                     sim_class()->next(ops[j], &other);
-                    exchange_request_done(&other.request);
+                    assert_int_equal(other.turn, TURN_WAIT);
+                    assert_true(other.wait_ms > 0);
                 }
             }
             sim_class()->feed(ops[i], &r, &outcome);
@@ -615,6 +619,51 @@ static void a_taken_name_is_a_conflict(void **state)
             check_neighbours(&w, 1);
             sim_end(&w);
         }
+    }
+}
+
+static void remove_by_id(struct sim *w, const char *id)
+{
+    struct exchange_request r;
+    exchange_request_init(&r);
+    r.method = METHOD_DELETE;
+    snprintf(r.url, sizeof(r.url), "%s/api/v1/datasets", PRODUCT_URL);
+    r.content_type = "application/json";
+    r.auth_header = "Authorization";
+    r.auth_scheme = "Bearer ";
+    r.credential = PRODUCT_TOKEN;
+    buf_addf(&r.body, "{\"ids\":[\"%s\"]}", id);
+    assert_int_equal(product_ask(&w->p, &r).status, 200);
+    exchange_request_done(&r);
+}
+
+/* The server calls it name(1), and nobody hears of it. */
+static void a_lost_create_that_was_renamed(void **state)
+{
+    (void)state;
+    for (int leaves = 0; leaves < 2; leaves++) {
+        struct sim w;
+        char id[33];
+        sim_begin(&w, "0.27-python", TENANCY_SHARED);
+        sim_plant(&w, "{\"name\":\"ACME-Corp-Website-Support-CSA-001\"}", id);
+        w.cut = CUT_AFTER;
+        w.cut_at = 5;
+        assert_false(sim_run(&w, DRIVER_PRESENT));
+        assert_int_equal(sim_count_ours(&w), 1);
+        w.cut_at = 0;
+        assert_false(sim_run(&w, DRIVER_PRESENT));
+        assert_int_equal(w.end.err.class, ERR_REFUSED);
+        assert_non_null(strstr(w.end.err.msg, "already exists"));
+        assert_int_equal(sim_count_ours(&w), 1);
+        if (leaves) {
+            remove_by_id(&w, id);
+            assert_true(sim_run(&w, DRIVER_PRESENT));
+            sim_check_present(&w);
+        }
+        w.open = false; /* whatever the journal says */
+        assert_true(sim_run(&w, DRIVER_ABSENT));
+        sim_check_absent(&w);
+        sim_end(&w);
     }
 }
 
@@ -1001,6 +1050,7 @@ static void a_restore_meets_a_termination(void **state)
                     (void)sim_run(&w, DRIVER_ABSENT);
                     w.cut_at = 0;
                     converge(&w, DRIVER_PRESENT, CUT_NONE, 0);
+                    sim_land(&w);
                     sim_check_present(&w);
                     sim_end(&w);
                 }
@@ -1420,6 +1470,7 @@ int main(void)
         cmocka_unit_test(looks_alike_and_is_not),
         cmocka_unit_test(a_teams_dataset_is_not_ours),
         cmocka_unit_test(a_taken_name_is_a_conflict),
+        cmocka_unit_test(a_lost_create_that_was_renamed),
         cmocka_unit_test(of_two_the_older_stays),
         cmocka_unit_test(a_rename_by_people_is_borne),
         cmocka_unit_test(percent_of_a_chunk),

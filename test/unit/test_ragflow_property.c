@@ -231,6 +231,9 @@ static const char *draw_id(struct rng *rng)
     return ids[rng_below(rng, ARRAY_LEN(ids))];
 }
 
+#define RENAMED        SIM_NAME "(1)"
+#define MARKER_RENAMED SIM_MARKER "(1)"
+
 static const char *draw_text(struct rng *rng)
 {
     static const char *const texts[] = {SIM_NAME,
@@ -238,8 +241,8 @@ static const char *draw_text(struct rng *rng)
                                         SIM_MARKER,
                                         SIM_MARKER,
                                         SIM_OTHER,
-                                        SIM_NAME "(1)",
-                                        SIM_MARKER "(1)",
+                                        RENAMED,
+                                        MARKER_RENAMED,
                                         "",
                                         SIM_MODEL,
                                         "python",
