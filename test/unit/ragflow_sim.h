@@ -259,8 +259,8 @@ static inline void sim_journal(struct sim *w, const struct driver_action *a)
 {
     const char *last = strrchr(a->request.url, '/');
     w->open = true;
-    w->open_update = w->open_update || strstr(a->effect, ".update") || strstr(a->effect, ".open") ||
-                     strstr(a->effect, ".close");
+    w->open_update =
+        w->open_update || a->request.method == METHOD_PUT || a->request.method == METHOD_PATCH;
     if (a->request.method == METHOD_DELETE) {
         str_copy(w->open_delete, sizeof(w->open_delete), last + 1);
     }
