@@ -962,15 +962,16 @@ static void documents_go_first_and_files_with_them(void **state)
             struct buf body;
             sim_begin(&w, profiles[p], tenancies[t]);
             assert_true(sim_run(&w, DRIVER_PRESENT));
+            int n = t == 0 ? 1500 : 150; /* more rounds than are allowed to bring nothing */
             buf_init(&body, 65536);
             buf_addf(&body, "{\"dataset\":\"%s\",\"names\":[", w.id);
-            for (int i = 0; i < 250; i++) {
+            for (int i = 0; i < n; i++) {
                 buf_addf(&body, "%s\"file-%d\"", i ? "," : "", i);
             }
             buf_adds(&body, "]}");
             cJSON_Delete(product_admin(&w.p, "POST", "/documents", buf_str(&body)));
             buf_done(&body);
-            assert_int_equal(sim_blobs(&w), 250);
+            assert_int_equal(sim_blobs(&w), n);
             assert_true(sim_run(&w, DRIVER_ABSENT));
             sim_check_absent(&w);
             assert_int_equal(sim_blobs(&w), 0);
@@ -1032,6 +1033,23 @@ static void residue_is_told(void **state)
     sim_end(&w);
 }
 
+/* As the journal has it at the end of a path. */
+#define SIM_EMAIL_URL "w-2f1c9a526a0e4c558f1e5d2f0c9b7a01%40provisioner.invalid"
+
+static bool account_is_active(struct sim *w)
+{
+    cJSON *answer = product_admin(&w->p, "GET", "/tenants", NULL);
+    const cJSON *one = NULL;
+    bool active = false;
+    cJSON_ArrayForEach(one, json_get(answer, "tenants"))
+    {
+        active = active ||
+                 (str_eq(json_str(one, "email"), SIM_EMAIL) && json_bool(one, "active", false));
+    }
+    cJSON_Delete(answer);
+    return active;
+}
+
 /* An account on its way out is brought to its end before there is another. */
 static void a_restore_meets_a_termination(void **state)
 {
@@ -1042,21 +1060,66 @@ static void a_restore_meets_a_termination(void **state)
             for (int cut = CUT_BEFORE; cut < CUT_KINDS; cut++) {
                 for (int at = 1; at <= requests; at++) {
                     struct sim w;
+                    char old[EXTERNAL_ID_MAX + 1];
                     sim_begin(&w, profiles[p], tenancies[t]);
                     assert_true(sim_run(&w, DRIVER_PRESENT));
                     sim_new_site(&w);
                     w.cut = (enum cut)cut;
                     w.cut_at = at;
+                    str_copy(old, sizeof(old), w.tenant);
                     (void)sim_run(&w, DRIVER_ABSENT);
                     w.cut_at = 0;
+                    bool leaving = str_eq(w.open_delete, SIM_EMAIL_URL);
+                    bool open = w.open;
                     converge(&w, DRIVER_PRESENT, CUT_NONE, 0);
                     sim_land(&w);
                     sim_check_present(&w);
+                    if (tenancies[t] == TENANCY_SUBSCRIPTION && open) {
+                        assert_true(account_is_active(&w));
+                    }
+                    if (leaving) {
+                        assert_string_not_equal(w.tenant, old);
+                    }
                     sim_end(&w);
                 }
             }
         }
     }
+}
+
+/* Settings of before that land late are written over. */
+static void a_late_update_does_not_stay(void **state)
+{
+    struct sim w;
+    (void)state;
+    sim_begin(&w, "0.27-python", TENANCY_SHARED);
+    assert_true(sim_run(&w, DRIVER_PRESENT));
+    w.t.chunk_size = 256;
+    w.cut = CUT_LATE_DEATH;
+    w.cut_at = 2;
+    assert_false(sim_run(&w, DRIVER_PRESENT));
+    assert_true(w.open_update);
+    w.cut_at = 0;
+    w.t.chunk_size = 512;
+    assert_true(sim_run(&w, DRIVER_PRESENT));
+    sim_land(&w);
+    sim_check_present(&w);
+    sim_end(&w);
+}
+
+static void an_account_with_all_rights_is_nobodys(void **state)
+{
+    struct sim w;
+    (void)state;
+    sim_begin(&w, "0.27-python", TENANCY_SUBSCRIPTION);
+    cJSON_Delete(product_admin(&w.p, "POST", "/tenants",
+                               "{\"email\":\"" SIM_EMAIL "\",\"superuser\":true}"));
+    for (int goal = 0; goal < 2; goal++) {
+        assert_false(sim_run(&w, goal ? DRIVER_PRESENT : DRIVER_ABSENT));
+        assert_int_equal(w.end.err.class, ERR_CONFLICT);
+    }
+    assert_int_equal(sim_count_users(&w), 1);
+    sim_end(&w);
 }
 
 /* What a delete that was let out may still reach is not what is kept. */
@@ -1205,6 +1268,8 @@ int main(void)
         cmocka_unit_test(documents_that_stay_are_given_up),
         cmocka_unit_test(residue_is_told),
         cmocka_unit_test(a_restore_meets_a_termination),
+        cmocka_unit_test(a_late_update_does_not_stay),
+        cmocka_unit_test(an_account_with_all_rights_is_nobodys),
         cmocka_unit_test(an_open_delete_makes_another_dataset),
         cmocka_unit_test(an_account_closed_by_people_is_opened),
         cmocka_unit_test(observations_change_nothing),
