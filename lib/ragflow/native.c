@@ -491,8 +491,15 @@ static enum driver_effect effect_of(const struct ragflow_answer *a)
 static void denied(struct driver_op *op, const struct step *step, const struct ragflow_answer *a,
                    struct driver_outcome *out)
 {
+    static const char *const keys[] = {[NOBODY] = "the request",
+                                       [PLATFORM] = "runtimes[].ragflow.api_key",
+                                       [HOLDER] = "runtimes[].ragflow.api_key",
+                                       [MODELS] = "the models tenant's key",
+                                       [ADMIN] = "the admin service's own session"};
     struct ragflow_site *site = op->site;
     op->denied = a->err;
+    op->denied_key =
+        step->who == HOLDER && ragflow_has_tenant(op) ? "the account's own key" : keys[step->who];
     err_clear(&out->err);
     if (step->who != ADMIN) {
         out->health = HEALTH_AS_SAID;

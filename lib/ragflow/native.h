@@ -186,8 +186,9 @@ struct driver_op {
     enum driver_sight sight;   /* what an observation ended with */
     bool met;
     char residue[DRIVER_RESIDUE_MAX + 1];
-    struct err denied;  /* while healthz is asked */
-    struct err refused; /* the update's answer, while it is looked what is there */
+    struct err denied;      /* while healthz is asked */
+    const char *denied_key; /* which one that was; static */
+    struct err refused;     /* the update's answer, while it is looked what is there */
     struct err err;
 };
 

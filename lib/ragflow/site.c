@@ -287,8 +287,8 @@ void ragflow_feed_healthz(struct driver_op *op, const struct ragflow_answer *a,
         op->phase = PHASE_USER_LOOK;
         return;
     }
-    ragflow_fail_with(op, ERR_UNAUTHORIZED, "RAGFlow refuses the credential, and is well: %.200s",
-                      op->denied.msg);
+    ragflow_fail_with(op, ERR_UNAUTHORIZED, "RAGFlow is well, and refuses %s: %.200s",
+                      op->denied_key, op->denied.msg);
     if (!(ragflow_has_tenant(op) && op->secret[0] != '\0')) {
         out->err = op->err;
         out->health = HEALTH_AS_SAID;

@@ -54,7 +54,10 @@ static void user_is_there(struct driver_op *op)
     } else if (wanted && !op->user_active) {
         /* Only a delete closes accounts. One that may still land is brought to its end first: then
          * what is made anew is out of its reach. */
-        bool leaving = of_subscription(op) && op->target->deleting;
+        char email[RAGFLOW_ENCODED];
+        bool leaving =
+            of_subscription(op) &&
+            str_eq(op->target->deleting, ragflow_encode(email, op->target->tenant_email));
         op->phase = leaving ? PHASE_USER_DELETE : PHASE_USER_OPEN;
     } else {
         op->phase = PHASE_KEYS;

@@ -28,17 +28,18 @@ enum { SIM_TURNS_MAX = 400, SIM_LOG = 16384, SIM_TIMEOUT_MS = 30000 };
 
 enum cut {
     CUT_NONE,
-    CUT_BEFORE,    /* the process ends: intended, never sent */
-    CUT_AFTER,     /* the process ends: acted, the answer never seen */
-    CUT_NOT_SENT,  /* nothing left */
-    CUT_LOST,      /* acted, no answer */
-    CUT_SWALLOWED, /* sent, did not act, no answer */
-    CUT_500,       /* acted */
-    CUT_HTML,      /* 502 of a proxy; did not act */
-    CUT_TRUNCATED, /* acted */
-    CUT_MALFORMED, /* acted */
-    CUT_CODE_100,  /* did not act */
-    CUT_LATE,      /* acts at the next wait, or when nobody waits any more; no answer */
+    CUT_BEFORE,     /* the process ends: intended, never sent */
+    CUT_AFTER,      /* the process ends: acted, the answer never seen */
+    CUT_NOT_SENT,   /* nothing left */
+    CUT_LOST,       /* acted, no answer */
+    CUT_SWALLOWED,  /* sent, did not act, no answer */
+    CUT_500,        /* acted */
+    CUT_HTML,       /* 502 of a proxy; did not act */
+    CUT_TRUNCATED,  /* acted */
+    CUT_MALFORMED,  /* acted */
+    CUT_CODE_100,   /* did not act */
+    CUT_LATE,       /* acts at the next wait, or when nobody waits any more; no answer */
+    CUT_LATE_DEATH, /* the same, and the process ends */
     CUT_KINDS
 };
 
@@ -257,8 +258,8 @@ static inline void sim_check_aim(struct sim *w, const struct driver_action *a)
 static inline void sim_journal(struct sim *w, const struct driver_action *a)
 {
     w->open = true;
-    w->open_update = w->open_update || strstr(a->effect, ".update") || strstr(a->effect, ".open") ||
-                     strstr(a->effect, ".close");
+    w->open_update =
+        w->open_update || a->request.method == METHOD_PUT || a->request.method == METHOD_PATCH;
     if (a->deletes[0]) {
         str_copy(w->open_delete, sizeof(w->open_delete), a->deletes);
     }
@@ -303,7 +304,7 @@ static inline struct exchange_response sim_answer(struct sim *w, const struct ex
     struct exchange_response out = {.sent = cut != CUT_NOT_SENT, .body = "", .retry_after_ms = -1};
     if (acts) {
         out = product_ask(&w->p, r);
-    } else if (cut == CUT_LATE) {
+    } else if (cut == CUT_LATE || cut == CUT_LATE_DEATH) {
         sim_keep(w, r);
     }
     switch (cut) {
@@ -337,6 +338,7 @@ static inline struct exchange_response sim_answer(struct sim *w, const struct ex
     case CUT_NONE:
     case CUT_BEFORE:
     case CUT_AFTER:
+    case CUT_LATE_DEATH:
     case CUT_KINDS:
         break;
     }
@@ -410,7 +412,7 @@ static inline bool sim_ask(struct sim *w, struct driver_op *op, struct driver_ac
     }
     w->site->now_ms++;
     struct exchange_response r = sim_answer(w, &a->request, cut);
-    if (cut == CUT_AFTER) {
+    if (cut == CUT_AFTER || cut == CUT_LATE_DEATH) {
         return false;
     }
     if (w->lie && w->requests == w->cut_at) {

@@ -233,23 +233,24 @@ static const char *draw_id(struct rng *rng)
 
 static const char *draw_text(struct rng *rng)
 {
-    static const char *const texts[] = {SIM_NAME,
-                                        SIM_NAME,
-                                        SIM_MARKER,
-                                        SIM_MARKER,
-                                        SIM_OTHER,
-                                        SIM_NAME "(1)",
-                                        SIM_MARKER "(1)",
-                                        "",
-                                        SIM_MODEL,
-                                        "python",
-                                        "go",
-                                        "v0.27.0",
-                                        "v0.24.0",
-                                        "1",
-                                        "ok",
-                                        SIM_EMAIL,
-                                        "Internal server error"};
+    static const char *const texts[] = {
+        SIM_NAME,
+        SIM_NAME,
+        SIM_MARKER,
+        SIM_MARKER,
+        SIM_OTHER,
+        "acme-corp-website-support-csa-001(1)",
+        "waldur-subscription:2f1c9a52-6a0e-4c55-8f1e-5d2f0c9b7a01(1)",
+        "",
+        SIM_MODEL,
+        "python",
+        "go",
+        "v0.27.0",
+        "v0.24.0",
+        "1",
+        "ok",
+        SIM_EMAIL,
+        "Internal server error"};
     return texts[rng_below(rng, ARRAY_LEN(texts))];
 }
 
