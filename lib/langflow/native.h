@@ -95,6 +95,7 @@ struct native_item {
     char *name;         /* owned */
     char *endpoint;     /* owned; NULL: it has none */
     size_t variable;    /* index among the wanted ones */
+    int unlocks;        /* of a flow, so far */
 };
 
 struct native_variable {
@@ -215,15 +216,15 @@ bool native_uuid(const cJSON *object, const char *member, char out[UUID_TEXT]);
 
 /* What an answer with one flow says; its data is looked over, never built. */
 struct native_flow_seen {
-    bool flow_fits, user_fits, name_fits, private;
+    bool flow_fits, user_fits, name_fits, private, mcp;
 };
 bool native_flow_seen(const struct driver_op *op, const struct native_answer *a,
                       const char *flow_id, struct native_flow_seen *out);
 
 /*
  * The body of a PUT that makes a tenant's flow out of a template: its members as they are written,
- * without what belongs to the server or to the template's owner, and private. *name (free()) is
- * what it is called.
+ * without what belongs to the server or to the template's owner, private, and shut to MCP. *name
+ * (free()) is what it is called.
  */
 int native_flow_body(const char *text, size_t n, const char *fallback_name, struct buf *body,
                      char **name, struct err *err);
@@ -245,7 +246,7 @@ extern const struct native_step native_user_create, native_user_open, native_use
 extern const struct native_step native_login, native_whoami;
 extern const struct native_step native_key_list, native_key_delete, native_key_create;
 extern const struct native_step native_flow_get, native_flow_put, native_flow_rename,
-    native_flow_list, native_flow_close, native_flow_close_locked, native_flow_delete;
+    native_flow_list, native_flow_close, native_flow_unlock, native_flow_delete;
 extern const struct native_step native_message_list, native_message_delete;
 extern const struct native_step native_variable_list, native_variable_create,
     native_variable_update, native_variable_delete;

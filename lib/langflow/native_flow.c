@@ -11,7 +11,7 @@
 #define FLOWS    "/api/v1/flows/"
 #define MESSAGES "/api/v1/monitor/messages"
 
-enum { MISSES_MAX = 3, LISTS_MAX = 3 };
+enum { MISSES_MAX = 3, LISTS_MAX = 3, UNLOCKS_MAX = 2 };
 
 static const char list_all[] = "?header_flows=true&get_all=true&remove_example_flows=true";
 
@@ -170,6 +170,13 @@ static bool is_foreign(const struct driver_op *op, const cJSON *flow)
     return member && !(native_uuid(flow, "user_id", owner) && str_eq(owner, op->user_id));
 }
 
+/* To the public, and to whoever speaks to its project's MCP server. */
+static bool is_shut(const cJSON *flow)
+{
+    return str_eq(json_str(flow, "access_type"), "PRIVATE") &&
+           !json_bool(flow, "mcp_enabled", true);
+}
+
 static bool queue_flows(struct driver_op *op, const cJSON *list)
 {
     const cJSON *flow = NULL;
@@ -178,7 +185,7 @@ static bool queue_flows(struct driver_op *op, const cJSON *list)
     cJSON_ArrayForEach(flow, list)
     {
         char id[UUID_TEXT];
-        bool done = closing && str_eq(json_str(flow, "access_type"), "PRIVATE");
+        bool done = closing && is_shut(flow);
         if (done || is_foreign(op, flow) || !native_uuid(flow, "id", id)) {
             continue;
         }
@@ -237,34 +244,35 @@ static void doubt_list(struct driver_op *op)
     op->flow_lists = 0;
 }
 
-/* 1.8 clears an endpoint's name that is not said again. */
-static void build_close(struct driver_op *op, struct exchange_request *r)
+static void begin_patch(struct driver_op *op, struct exchange_request *r, const char *members)
 {
     const struct native_item *item = native_item(op);
     native_url(op, r, FLOWS, item->id, NULL);
     native_json(r);
-    buf_adds(&r->body, "{\"access_type\":\"PRIVATE\"");
-    if (item->endpoint) {
+    buf_adds(&r->body, members);
+    if (item->endpoint) { /* 1.8 clears one that is not said again */
         buf_adds(&r->body, ",\"endpoint_name\":");
         buf_add_json(&r->body, item->endpoint);
     }
-    if (item->step == &native_flow_close_locked) {
-        buf_adds(&r->body, ",\"name\":");
-        buf_add_json(&r->body, item->name ? item->name : "");
-    }
-    buf_addc(&r->body, '}');
+}
+
+/* The lock is its tenant's, and is put back by the same change. */
+static void build_close(struct driver_op *op, struct exchange_request *r)
+{
+    begin_patch(op, r, "{\"access_type\":\"PRIVATE\",\"mcp_enabled\":false");
+    buf_adds(&r->body, native_item(op)->unlocks > 0 ? ",\"locked\":true}" : "}");
 }
 
 static bool feed_close(struct driver_op *op, struct native_answer *a)
 {
     struct native_flow_seen seen;
     struct native_item *item = native_item(op);
-    if (a->r->status == 423 && item->step == &native_flow_close) {
-        item->step = &native_flow_close_locked;
+    if (a->r->status == 423 && item->unlocks < UNLOCKS_MAX) {
+        item->step = &native_flow_unlock;
         return true;
     }
-    bool fine = a->verdict == VERDICT_GONE ||
-                (native_flow_seen(op, a, item->id, &seen) && seen.flow_fits && seen.private);
+    bool fine = a->verdict == VERDICT_GONE || (native_flow_seen(op, a, item->id, &seen) &&
+                                               seen.flow_fits && seen.private && !seen.mcp);
     if (fine) {
         str_copy(a->out->external_id, sizeof(a->out->external_id), item->id);
         native_item_done(op);
@@ -281,15 +289,39 @@ const struct native_step native_flow_close = {.what = "making a flow private",
                                               .feed = feed_close,
                                               .doubt = doubt_list};
 
-/* 1.13 refuses to PATCH a locked flow; a PUT goes through, and leaves what it does not name. */
-const struct native_step native_flow_close_locked = {.what = "making a locked flow private",
-                                                     .effect = "flow.close",
-                                                     .method = METHOD_PUT,
-                                                     .as = AS_TENANT,
-                                                     .queued = true,
-                                                     .build = build_close,
-                                                     .feed = feed_close,
-                                                     .doubt = doubt_list};
+/* From 1.13 on a locked flow takes no other change, nor this one beside another. */
+static void build_unlock(struct driver_op *op, struct exchange_request *r)
+{
+    begin_patch(op, r, "{\"locked\":false");
+    buf_addc(&r->body, '}');
+}
+
+static bool feed_unlock(struct driver_op *op, struct native_answer *a)
+{
+    struct native_flow_seen seen;
+    struct native_item *item = native_item(op);
+    bool gone = a->verdict == VERDICT_GONE;
+    if (!gone && !(native_flow_seen(op, a, item->id, &seen) && seen.flow_fits)) {
+        return false;
+    }
+    str_copy(a->out->external_id, sizeof(a->out->external_id), item->id);
+    if (gone) {
+        native_item_done(op);
+        return true;
+    }
+    item->unlocks++;
+    item->step = &native_flow_close;
+    return true;
+}
+
+const struct native_step native_flow_unlock = {.what = "unlocking a flow",
+                                               .effect = "flow.unlock",
+                                               .method = METHOD_PATCH,
+                                               .as = AS_TENANT,
+                                               .queued = true,
+                                               .build = build_unlock,
+                                               .feed = feed_unlock,
+                                               .doubt = doubt_list};
 
 static void build_delete(struct driver_op *op, struct exchange_request *r)
 {
