@@ -228,8 +228,8 @@ bool native_flow_seen(const struct driver_op *op, const struct native_answer *a,
 
 /*
  * The body of a PUT that makes a tenant's flow out of a template: its members as they are written,
- * without what belongs to the server or to the template's owner, and private. *name (free()) is
- * what it is called.
+ * without what belongs to the server or to the template's owner, private, and shut to MCP. *name
+ * (free()) is what it is called.
  */
 int native_flow_body(const char *text, size_t n, const char *fallback_name, struct buf *body,
                      char **name, struct err *err);

@@ -124,11 +124,12 @@ bool native_flow_seen(const struct driver_op *op, const struct native_answer *a,
 
 /* ---- templates ---- */
 
-/* The server's own, the template owner's own, and what would write files on the server. */
-static const char *const dropped[] = {"id",           "user_id",      "user",       "folder_id",
-                                      "folder",       "project_id",   "name_key",   "access_type",
-                                      "workspace_id", "fs_path",      "updated_at", "created_at",
-                                      "create_at",    "endpoint_name"};
+/* The server's own, the template owner's own, what would write files on the server, and a door
+ * that its tenant may open. */
+static const char *const dropped[] = {"id",           "user_id",       "user",       "folder_id",
+                                      "folder",       "project_id",    "name_key",   "access_type",
+                                      "workspace_id", "fs_path",       "updated_at", "created_at",
+                                      "create_at",    "endpoint_name", "mcp_enabled"};
 
 struct flow_writer {
     struct buf *body;
@@ -167,7 +168,7 @@ int native_flow_body(const char *text, size_t n, const char *fallback_name, stru
         .size = EXCHANGE_REQUEST_MAX, .depth = 64, .string = EXCHANGE_REQUEST_MAX};
     struct flow_writer w = {.body = body};
     struct json_fault fault;
-    buf_adds(body, "{\"access_type\":\"PRIVATE\"");
+    buf_adds(body, "{\"access_type\":\"PRIVATE\",\"mcp_enabled\":false");
     bool read = json_members(text, n, &limits, write_member, &w, &fault) == 0;
     if (read && (!w.name || w.name[0] == '\0')) {
         free(w.name);

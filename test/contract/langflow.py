@@ -735,7 +735,11 @@ class Flows(Case):
             # What changes nothing is no change.
             self.check(self.server.patch(path, whole, token=tenant.token), 200)
             self.check(self.server.patch(path, {"locked": False}, token=tenant.token), 200)
-        after = self.check(self.server.patch(path, shut, token=tenant.token), 200)
+        # One change shuts it, and locks it again.
+        after = self.check(self.server.patch(path, {**shut, "mcp_enabled": False, "locked": True}, token=tenant.token),
+                           200)
+        self.assertEqual((after["access_type"], after["mcp_enabled"], after["locked"]), ("PRIVATE", False, True))
+        after = self.check(self.server.patch(path, {**whole, "locked": False}, token=tenant.token), 200)
         self.assertEqual((after["access_type"], after["locked"], after["endpoint_name"], after["data"]),
                          ("PRIVATE", False, "ep", EMPTY))
         self.check(self.server.patch(path, {"locked": True}, token=tenant.token), 200)
@@ -984,6 +988,20 @@ class Reach(Case):
         self.assertTrue(eventually(lambda: self.server.get("/flows/" + flow, token=tenant.token).status == 200))
         self.check(self.run_flow(flow, key=tenant.key), 403)
 
+
+    def test_run_through_the_back_door(self):
+        """From 1.13 on by anybody, until the flow is no tool any more."""
+        tenant = self.tenant()
+        project = self.check(self.server.get("/projects/", token=tenant.token), 200)[0]["id"]
+        flow = self.chat_flow(tenant)
+        self.check(self.server.patch("/flows/" + flow, {"mcp_enabled": True}, token=tenant.token), 200)
+        self.check(self.server.patch("/projects/" + project, {"auth_settings": {"auth_type": "none"}},
+                                     token=tenant.token), 200)
+        for left in (1 if self.version >= (1, 13) else 0,) * 2:
+            self.server.mcp(project, "tools/call", name="chat", arguments={"input_value": "hello"})
+            self.assertEqual(len(self.messages(tenant.token, flow)), left)
+            self.check(self.server.patch("/flows/" + flow, {"access_type": "PRIVATE", "mcp_enabled": False},
+                                         token=tenant.token), 200)
 
     def test_the_back_door(self):
         """

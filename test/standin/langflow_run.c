@@ -3,6 +3,7 @@
  */
 #include "langflow.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -70,14 +71,20 @@ static bool leaves_messages(const struct lf_record *flow)
     return false;
 }
 
+static void leave_message(struct lf_call *c, const struct lf_record *flow, const char *session,
+                          const char *input)
+{
+    if (leaves_messages(flow))
+        lf_message_new(c->s, flow->id, session, input ? input : "");
+}
+
 static void answer_run(struct lf_call *c, const struct lf_record *flow)
 {
     const char *input = json_str(c->body, "input_value");
     const char *session = json_str(c->body, "session_id");
     if (!session)
         session = flow->id;
-    if (leaves_messages(flow))
-        lf_message_new(c->s, flow->id, session, input ? input : "");
+    leave_message(c, flow, session, input);
     cJSON *json = cJSON_CreateObject();
     cJSON_AddStringToObject(json, "session_id", session);
     cJSON *outputs = cJSON_AddArrayToObject(json, "outputs"), *one = cJSON_CreateObject();
@@ -105,12 +112,17 @@ void lf_run(struct lf_call *c)
 
 /* ---- a project's MCP server, as far as its door goes ---- */
 
+static bool is_tool(const struct lf_record *flow, const struct lf_record *project)
+{
+    return json_bool(flow->json, "mcp_enabled", false) &&
+           str_eq(json_str(flow->json, "folder_id"), project->id);
+}
+
 static cJSON *tools_of(const struct lf_call *c, const struct lf_record *project)
 {
     cJSON *tools = cJSON_CreateArray();
     for (struct lf_record *f = lf_first(c->s, project->owner, LF_FLOW); f; f = lf_next(c->s, f)) {
-        if (!json_bool(f->json, "mcp_enabled", false) ||
-            !str_eq(json_str(f->json, "folder_id"), project->id))
+        if (!is_tool(f, project))
             continue;
         cJSON *tool = cJSON_CreateObject();
         cJSON_AddStringToObject(tool, "name", json_str(f->json, "name"));
@@ -134,6 +146,25 @@ static void answer_event(struct lf_call *c, cJSON *result)
     free(text);
     size_t n = b.len;
     reply_bytes(c->out, 200, "text/event-stream", buf_steal(&b), n);
+}
+
+/* Before 1.12 nobody without a key gets that far. */
+static void call_tool(struct lf_call *c, const struct lf_record *project, cJSON *result)
+{
+    const char *name = json_str(c->body, "params.name");
+    bool runs = c->s->minor >= 12 || key_of(c);
+    struct lf_record *f = runs ? lf_first(c->s, project->owner, LF_FLOW) : NULL;
+    cJSON *content = cJSON_AddArrayToObject(result, "content"), *one = cJSON_CreateObject();
+    char words[300];
+    while (f && !(is_tool(f, project) && str_eq(json_str(f->json, "name"), name)))
+        f = lf_next(c->s, f);
+    if (f)
+        leave_message(c, f, f->id, json_str(c->body, "params.arguments.input_value"));
+    snprintf(words, sizeof(words), "Flow with name '%.100s' not found", name ? name : "");
+    cJSON_AddStringToObject(one, "type", "text");
+    cJSON_AddStringToObject(one, "text", f ? "ran" : words);
+    cJSON_AddItemToArray(content, one);
+    cJSON_AddBoolToObject(result, "isError", !f);
 }
 
 /* Nobody asks whether the owner is active where the project wants no key. */
@@ -161,6 +192,8 @@ void lf_mcp(struct lf_call *c)
         /* Without a key 1.10 looks for flows of somebody else than the project's owner. */
         bool none = c->s->minor == 10 && !key_of(c);
         cJSON_AddItemToObject(result, "tools", none ? cJSON_CreateArray() : tools_of(c, project));
+    } else if (str_eq(json_str(c->body, "method"), "tools/call")) {
+        call_tool(c, project, result);
     }
     answer_event(c, result);
 }

@@ -233,7 +233,8 @@ static inline void world_plant_template(struct world *w)
     cJSON_Delete(super);
     snprintf(text, sizeof(text),
              "{\"kind\":\"flow\",\"user_id\":\"%s\",\"name\":\"Support Agent\",\"endpoint_name\":"
-             "\"" WORLD_FLOW "\",\"access_type\":\"PUBLIC\",\"description\":\"d\\u00e9j\\u00e0\","
+             "\"" WORLD_FLOW "\",\"access_type\":\"PUBLIC\",\"mcp_enabled\":true,"
+             "\"description\":\"d\\u00e9j\\u00e0\","
              "\"data\":" WORLD_DATA "}",
              w->superuser_id);
     world_plant(w, text, NULL);
@@ -671,6 +672,7 @@ static inline void world_check_present(struct world *w)
     cJSON_Delete(data);
     assert_string_equal(json_str(flow, "name"), "Support Agent");
     assert_string_equal(json_str(flow, "access_type"), "PRIVATE");
+    assert_false(json_bool(flow, "mcp_enabled", true));
     world_check_variable(w, user, "agent_name", "Support Assistant", "Generic");
     world_check_variable(w, user, "tone", "calm", "Generic");
     world_check_variable(w, user, "limit", "3", "Generic");

@@ -1030,15 +1030,85 @@ static void pages_are_not_taken_for_answers(void **state)
 
 /* ---- closing and deleting ---- */
 
+/* One call to the MCP server of the workspace's project, by nobody. cJSON_Delete() it. */
+static cJSON *mcp(struct world *w, const char *method, const char *params)
+{
+    struct exchange_request r;
+    cJSON *user = world_ours(w);
+    const cJSON *project = cJSON_GetArrayItem(json_get(user, "projects"), 0);
+    exchange_request_init(&r);
+    r.method = METHOD_POST;
+    r.content_type = "application/json";
+    snprintf(r.url, sizeof(r.url), PRODUCT_URL "/api/v1/mcp/project/%s/streamable",
+             json_str(project, "id"));
+    buf_addf(&r.body, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"%s\",\"params\":%s}", method,
+             params);
+    struct exchange_response out = product_ask(&w->product, &r);
+    exchange_request_done(&r);
+    cJSON_Delete(user);
+    const char *data = strstr(out.body, "data:");
+    assert_int_equal(out.status, 200);
+    assert_non_null(data);
+    return cJSON_Parse(data + strlen("data:"));
+}
+
+static size_t mcp_tools(struct world *w)
+{
+    cJSON *said = mcp(w, "tools/list", "{}");
+    const cJSON *tools = json_get(said, "result.tools");
+    assert_true(cJSON_IsArray(tools));
+    size_t n = (size_t)cJSON_GetArraySize(tools);
+    cJSON_Delete(said);
+    return n;
+}
+
+static bool mcp_runs(struct world *w)
+{
+    cJSON *said = mcp(w, "tools/call", "{\"name\":\"Support Agent\"}");
+    bool ran = !json_bool(said, "result.isError", true);
+    cJSON_Delete(said);
+    return ran;
+}
+
+static void give_away(struct world *w)
+{
+    char path[200];
+    cJSON *user = world_ours(w);
+    const cJSON *project = cJSON_GetArrayItem(json_get(user, "projects"), 0);
+    snprintf(path, sizeof(path), "/projects/%s", json_str(project, "id"));
+    world_do(w, METHOD_PATCH, path, w->secret, "{\"auth_settings\":{\"auth_type\":\"none\"}}");
+    cJSON_Delete(user);
+}
+
 static void open_doors(struct world *w)
 {
     char path[200];
     snprintf(path, sizeof(path), "/flows/%s", w->flow_uuid);
+    give_away(w);
+    assert_int_equal(mcp_tools(w), 0); /* as they were made */
     world_do(w, METHOD_PATCH, path, w->secret,
-             "{\"access_type\":\"PUBLIC\",\"endpoint_name\":\"agent\",\"locked\":true}");
+             "{\"access_type\":\"PUBLIC\",\"endpoint_name\":\"agent\",\"mcp_enabled\":true,"
+             "\"locked\":true}");
     world_do(w, METHOD_POST, "/flows/", w->secret,
-             "{\"name\":\"more\",\"mcp_enabled\":true,\"endpoint_name\":\"more\"}");
+             "{\"name\":\"more\",\"access_type\":\"PUBLIC\",\"endpoint_name\":\"more\"}");
+    world_do(w, METHOD_POST, "/flows/", w->secret, "{\"name\":\"hidden\",\"mcp_enabled\":true}");
     world_do(w, METHOD_POST, "/api_key/", w->secret, "{\"name\":\"their own\"}");
+}
+
+static void check_flows(struct world *w)
+{
+    cJSON *user = world_ours(w);
+    const cJSON *flow = NULL;
+    assert_int_equal(cJSON_GetArraySize(json_get(user, "flows")), 3);
+    cJSON_ArrayForEach(flow, json_get(user, "flows"))
+    {
+        bool ours = str_eq(json_str(flow, "id"), w->flow_uuid);
+        const char *endpoint = str_eq(json_str(flow, "name"), "more") ? "more" : NULL;
+        const char *name = json_str(flow, "endpoint_name");
+        assert_true(str_eq(name, ours ? "agent" : endpoint) || (!name && !ours && !endpoint));
+        assert_int_equal(json_bool(flow, "locked", false), ours);
+    }
+    cJSON_Delete(user);
 }
 
 static void closing_leaves_no_way_in(void **state)
@@ -1047,24 +1117,20 @@ static void closing_leaves_no_way_in(void **state)
     for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
         for (int with_key = 0; with_key < 2; with_key++) {
             struct world w;
-            const cJSON *flow = NULL;
+            bool lists = !str_eq(profiles[p], "1.10"), runs = str_eq(profiles[p], "1.13");
             world_begin(&w, profiles[p]);
             w.target.collection_key = WORLD_COLLECTION;
             world_must(&w, DRIVER_PRESENT);
             open_doors(&w);
+            assert_int_equal(mcp_tools(&w), lists ? 2 : 0);
+            assert_int_equal(mcp_runs(&w), runs);
             w.secret[0] = with_key ? w.secret[0] : '\0';
             world_must(&w, DRIVER_CLOSED);
             assert_int_equal(w.logins, !with_key);
             world_check(&w, DRIVER_CLOSED);
-            cJSON *user = world_ours(&w);
-            assert_int_equal(cJSON_GetArraySize(json_get(user, "flows")), 2);
-            cJSON_ArrayForEach(flow, json_get(user, "flows"))
-            {
-                bool ours = str_eq(json_str(flow, "id"), w.flow_uuid);
-                assert_string_equal(json_str(flow, "endpoint_name"), ours ? "agent" : "more");
-                assert_int_equal(json_bool(flow, "locked", false), ours);
-            }
-            cJSON_Delete(user);
+            assert_int_equal(mcp_tools(&w), 0);
+            assert_false(mcp_runs(&w));
+            check_flows(&w);
             world_end(&w);
         }
     }
@@ -1095,6 +1161,34 @@ static void closing_and_purging_reach_everything(void **state)
     world_check(&w, DRIVER_CLOSED);
     world_must(&w, DRIVER_ABSENT);
     world_check(&w, DRIVER_ABSENT);
+    world_end(&w);
+}
+
+static void keep_locked(struct world *w, const struct exchange_request *r,
+                        struct exchange_response *out)
+{
+    int *asked = w->meddle_ctx;
+    if (r->method == METHOD_PATCH && strstr(r->url, "/flows/") &&
+        !strstr(buf_str(&r->body), "\"locked\":false")) {
+        out->status = 423;
+        out->body = "{\"detail\":\"Flow is locked. Unlock it before making changes.\"}";
+        out->body_len = strlen(out->body);
+        ++*asked;
+    }
+}
+
+static void a_lock_that_does_not_open_is_told(void **state)
+{
+    struct world w;
+    int asked = 0;
+    (void)state;
+    world_begin(&w, "1.13");
+    world_must(&w, DRIVER_PRESENT);
+    open_doors(&w);
+    w.meddle = keep_locked;
+    w.meddle_ctx = &asked;
+    expect_failure(&w, DRIVER_CLOSED, ERR_REFUSED, "locked");
+    assert_int_equal(asked, 3);
     world_end(&w);
 }
 
@@ -1426,6 +1520,7 @@ int main(void)
         cmocka_unit_test(pages_are_not_taken_for_answers),
         cmocka_unit_test(closing_leaves_no_way_in),
         cmocka_unit_test(closing_and_purging_reach_everything),
+        cmocka_unit_test(a_lock_that_does_not_open_is_told),
         cmocka_unit_test(a_purge_takes_messages_and_waits_for_the_end),
         cmocka_unit_test(messages_that_outlive_their_flow_go),
         cmocka_unit_test(more_flows_than_can_be_read_go_with_their_user),

@@ -56,6 +56,7 @@ static void meddle(struct world *w, struct rng *rng)
         {METHOD_PATCH, "/users/", "{\"optins\":{}}"},
         {METHOD_PATCH, "/users/", "{\"username\":\"renamed\"}"},
         {METHOD_PATCH, "/flows/", "{\"access_type\":\"PUBLIC\",\"endpoint_name\":\"e\"}"},
+        {METHOD_PATCH, "/flows/", "{\"mcp_enabled\":true,\"locked\":true}"},
         {METHOD_DELETE, "/flows/", NULL},
     };
     size_t i = (size_t)rng_below(rng, ARRAY_LEN(calls));
@@ -97,7 +98,9 @@ static void check_end(struct world *w, uint64_t seed, enum driver_goal goal)
     cJSON_ArrayForEach(flow, json_get(user, "flows"))
     {
         n += str_eq(json_str(flow, "id"), w->flow_uuid);
-        if (goal == DRIVER_CLOSED && !str_eq(json_str(flow, "access_type"), "PRIVATE")) {
+        bool shut = str_eq(json_str(flow, "access_type"), "PRIVATE") &&
+                    !json_bool(flow, "mcp_enabled", true);
+        if (goal == DRIVER_CLOSED && !shut) {
             BROKEN(w, seed, "a flow is open");
         }
     }
@@ -195,6 +198,7 @@ static cJSON *mad_object(struct rng *rng, const char *flow_uuid)
     cJSON_AddBoolToObject(o, "is_active", chance(rng, 60));
     cJSON_AddBoolToObject(o, "is_superuser", chance(rng, 5));
     cJSON_AddBoolToObject(o, "has_value", chance(rng, 80));
+    cJSON_AddBoolToObject(o, "mcp_enabled", chance(rng, 40));
     for (size_t i = 0; i < ARRAY_LEN(members); i++) {
         cJSON_AddStringToObject(o, members[i], draw(rng, words, ARRAY_LEN(words)));
     }
