@@ -407,7 +407,9 @@ static enum MHD_Result begin(struct request *r)
         r->cut = true;
         return answer(r);
     }
-    r->fault = faults_pick(r->e->faults, r->method, r->path, buf_str(&r->body));
+    struct call c = call_of(r, 0);
+    r->fault = faults_pick(r->e->faults, r->method, r->path, buf_str(&r->body),
+                           call_header(&c, "traceparent"));
     return r->fault && r->fault->before_ms ? nap(r, r->fault->before_ms) : MHD_YES;
 }
 

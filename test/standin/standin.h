@@ -124,9 +124,10 @@ void faults_add(struct faults *f, const cJSON *rules, struct reply *out);
 void faults_clear(struct faults *f);
 /* Every rule with how often it was seen and fired. */
 void faults_list(const struct faults *f, struct reply *out);
-/* Counts the request against every rule; the first one that is due. fault_unref() it; NULL for
- * none. */
-struct fault *faults_pick(struct faults *f, const char *method, const char *path, const char *body);
+/* Counts the request against every rule; the first one that is due. trace: its traceparent, NULL
+ * for none. fault_unref() it; NULL for none. */
+struct fault *faults_pick(struct faults *f, const char *method, const char *path, const char *body,
+                          const char *trace);
 void fault_unref(struct fault *f);
 
 /* ---- the log of requests (journal.c) ---- */
