@@ -248,6 +248,9 @@ class Faults(Base):
         self.assertEqual(len(self.by_name()), 1)
 
     def test_malformed(self):
+        self.langflow.fault("fail_before", method="POST", status=422, echo=True)
+        status, answer, _ = self.langflow.request("POST", "/api/v1/workspaces", {"name": "said \"again\""})
+        self.assertEqual((status, json.loads(answer["detail"][0]["input"])), (422, {"name": "said \"again\""}))
         self.langflow.fault("malformed", method="POST")
         answer = self.create()
         self.assertIsInstance(answer, bytes)

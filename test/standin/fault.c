@@ -145,6 +145,7 @@ static bool read_fault(const cJSON *json, struct fault *out, const char **why)
     out->kind = kind->name;
     out->outcome = kind->outcome;
     out->act = json_bool(json, "act", kind->act);
+    out->echo = json_bool(json, "echo", false);
     out->before_ms = kind->wait_before ? ms : 0;
     out->after_ms = kind->wait_before ? 0 : ms;
     out->status = (int)status;

@@ -108,6 +108,7 @@ struct fault {
     const char *kind;
     enum fault_outcome outcome;
     bool act;
+    bool echo; /* FAULT_STATUS: the body repeats the request's, as FastAPI's 422 does */
     int64_t before_ms, after_ms; /* waits around the acting */
     int status;
     char *body;     /* NULL: a detail that names the fault */
