@@ -53,9 +53,11 @@ class Setup:
     test makes belong into tenants.
     """
 
-    def __init__(self, langflow, ragflow, master, templates, models, tenancy="shared"):
+    def __init__(self, langflow, ragflow, master, templates, models, tenancy="shared", workspace_key="own"):
         self.langflow_url, self.ragflow_url = langflow.url, ragflow.url
         self.platform = ragflow.platform
+        # Whether workspaces get a key of RAGFlow.
+        self.gives_key = tenancy == "subscription" or workspace_key == "tenant-wide"
         self.master, self.templates, self.models, self.tenancy = master, templates, models, tenancy
         self.users = {o["object"]["id"]: o for o in langflow.objects()}  # the superuser with its templates
         self.tenants = {t["id"]: t for t in ragflow.tenants()}
@@ -143,7 +145,7 @@ class Native:
         if want.rag:
             wanted["ragflow_collection_id"] = "Generic", config["knowledge_base_id"]
             wanted["ragflow_url"] = "Generic", self.setup.ragflow_url
-            if self.setup.tenancy != "shared":
+            if self.setup.gives_key:
                 wanted["ragflow_api_key"] = "Credential", self.keys.get((uuid, "ragflow"))
         there = collections.defaultdict(list)
         for v in entry["variables"]:

@@ -23,6 +23,11 @@ class Expected:
         self.variables, self.flow = variables, flow
         self.own_variables, self.own_keys, self.own_flows = set(own_variables), set(own_keys), set(own_flows)
 
+    @classmethod
+    def of(cls, subscription, active=True, **more):
+        s = subscription
+        return cls(active, s.rag, s.name if active else None, **{"variables": s.variables, **more})
+
 
 def marked(marker):
     """The UUID of a marker of ours, or None."""

@@ -10,7 +10,7 @@ import unittest
 from . import process
 from .events import Producer, Reader
 from .native import MODELS, Langflow, Ragflow, flow_data
-from .native_promise import Native, Setup
+from .native_promise import Native, Setup, unseal
 from .process import eventually
 from .promise import Facade, check_promise
 from .servers import Database, PrivateKafka, PrivatePostgres
@@ -66,16 +66,19 @@ class Stage:
         templates = {offering: flow_data(name) for offering, name in FLOWS.items()}
         for offering, name in FLOWS.items():
             self.langflow.template(name, templates[offering])
-        self.setup = Setup(self.langflow, self.ragflow, base64.b64decode(self.secrets["master"]), templates, MODELS,
+        runtime = {"langflow.api": "langflow", "ragflow.api": "ragflow", "ragflow.tenancy": tenancy}
+        models = MODELS
+        if tenancy != "shared":
+            self.secrets["admin"] = "planted-admin-" + random_secrets.token_hex(16)
+            self.secrets["models"] = "planted-models-" + random_secrets.token_hex(16)
+            models = self.ragflow.share_models(self.secrets["models"])
+            runtime.update({"ragflow.models_key": "env:RAGFLOW_MODELS_KEY", "ragflow.admin": {
+                "url": self.ragflow.url, "email": "admin@ragflow.io", "password": "env:RAGFLOW_ADMIN_PASSWORD",
+                "public_key": self.ragflow.public_key_file()}})
+        runtime["ragflow.embedding_models"] = MODELS
+        self.setup = Setup(self.langflow, self.ragflow, base64.b64decode(self.secrets["master"]), templates, models,
                            tenancy)
         self.world = functools.partial(Native, self.setup)
-        runtime = {"langflow.api": "langflow", "ragflow.api": "ragflow", "ragflow.tenancy": tenancy,
-                   "ragflow.embedding_models": MODELS}
-        if tenancy != "shared":
-            runtime.update({"ragflow.admin": {
-                "url": self.ragflow.url, "email": "admin@ragflow.io", "password": "env:RAGFLOW_ADMIN_PASSWORD",
-                "public_key": "file:" + self.ragflow.public_key_file()}})
-            self.secrets["admin"] = "planted-admin-" + random_secrets.token_hex(16)
         return {"runtimes.0." + path: value for path, value in runtime.items()}
 
     def start_workers(self, n=1, wrapper=()):
@@ -91,6 +94,23 @@ class Stage:
         reader = Reader(self.kafka.bootstrap, self.topics[topic])
         self._readers.append(reader)
         return reader
+
+    def retention(self, days, *more):
+        """What is due that many days from now."""
+        later = self.db.value("SELECT to_char((now() + make_interval(days => %s)) AT TIME ZONE 'UTC', "
+                              "'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')", days)
+        self.installation.command("retention", "--now", later, *more)
+
+    def requests(self, subscription):
+        """(Langflow's, RAGFlow's) log entries of what was sent with the subscription's traceparent."""
+        return tuple([e for e in s.log() if subscription.trace in e["headers"].get("traceparent", "")]
+                     for s in (self.langflow, self.ragflow))
+
+    def runtime_key(self, uuid, product="langflow"):
+        """The key of the subscription's own account at the product, as it is kept."""
+        sealed = self.db.value("SELECT sealed FROM agent_runtime_key WHERE subscription_uuid = %s AND product = %s",
+                               uuid, product)
+        return unseal(self.setup.master, uuid, product, sealed)
 
     def describe(self):
         jobs = self.db.rows("SELECT kind, state, step, error_class, count(*) AS n, max(error) AS error "
