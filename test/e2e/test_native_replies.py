@@ -1,8 +1,8 @@
 """
 Every call of a subscription's life in the products themselves has its answer spoilt.
 
-The calls are those of a clean life. For each of them and each way to spoil it there is a subscription of its own, and all
-of these live at once: a fault is found by its subscription's traceparent.
+The calls are those of a clean life. For each of them and each way to spoil it there is a subscription of its own, and
+all of these live at once: a fault is found by its subscription's traceparent.
 """
 
 import collections
@@ -19,7 +19,7 @@ BLINDED = [
     ("fail_before", "says 502", {"status": 502}),
     ("fail_before", "says 503 with Retry-After", {"status": 503, "headers": {"Retry-After": "1"}}),
 ]
-ID = re.compile(r"/([0-9a-f]{32}|[0-9a-f-]{36})(?=/|$)")
+ID = re.compile(r"/([0-9a-f]{32}|[0-9a-f-]{36}|[^/]+@[^/]+|ragflow-[^/]+)(?=/|$)")
 OVERRIDES = {"worker.probe_settle": "300ms", "retry.initial": "100ms", "runtimes.0.langflow.timeout": "2s",
              "runtimes.0.ragflow.timeout": "2s"}
 

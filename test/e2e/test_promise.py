@@ -28,7 +28,8 @@ class FakeDatabase:
 
     def rows(self, sql, *args):
         for table, rows in (("FROM agent_config", self.configs), ("FROM agent_api_key", self.keys),
-                            ("FROM agent_runtime_key", self.runtime_keys), ("FROM provisioning_job", self.jobs), ("FROM provisioning_effect", self.effects)):
+                            ("FROM agent_runtime_key", self.runtime_keys), ("FROM provisioning_job", self.jobs),
+                            ("FROM provisioning_effect", self.effects)):
             if table in sql:
                 return rows
         raise AssertionError(sql)

@@ -168,7 +168,7 @@ class Ragflow(Standin):
 
     @staticmethod
     def public_key_file():
-        """A 2048-bit RSA key's public half as PEM, as RAGFlow's conf/public.pem. The stand-in cannot decrypt: any will do."""
+        """The public half of an RSA key, as RAGFlow's conf/public.pem. The stand-in cannot decrypt: any will do."""
         def der(tag, body):
             size = len(body)
             length = bytes([size]) if size < 128 else bytes([0x80 | (size.bit_length() + 7) // 8]) \

@@ -107,8 +107,9 @@ class Native:
         user = entry["object"]
         if not user["is_active"]:
             bad("the user is not active")
-        if user["optins"].get("waldur_subscription") != MARKER + uuid or user["optins"].get("waldur_status") == "closed":
-            bad(f"the user's optins are {user['optins']}")
+        optins = user["optins"]
+        if optins.get("waldur_subscription") != MARKER + uuid or optins.get("waldur_status") == "closed":
+            bad(f"the user's optins are {optins}")
         if user["is_superuser"]:
             bad("the user is a superuser")
         if len(entry["projects"]) != 1:
@@ -229,7 +230,7 @@ class Native:
         check_unchanged(self.tenants, self.setup.tenants, problems, "tenant")
 
     def _tenants(self, expected, configs, problems):
-        """Beside those that were there: one for each subscription or organization that uses retrieval, with its keys."""
+        """Beside those that were there: one for each subscription or organization with retrieval, with its keys."""
         keys = collections.defaultdict(list)
         for uuid, want in expected.items():
             if want.active and want.rag and uuid in configs and self.setup.tenancy != "shared":

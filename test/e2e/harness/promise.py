@@ -1,4 +1,4 @@
-"""The promise of the design's first section, checked literally. What the products' own objects have to be: native_promise."""
+"""The promise of the design's first section, checked literally. native_promise: for the products' own objects."""
 
 import collections
 import json
