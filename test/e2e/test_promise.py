@@ -488,7 +488,8 @@ class NativePromise(unittest.TestCase):
                                              "optins": {"waldur_subscription": MARKER + GONE}})
         self.world.dataset(GONE, "b-name")
         self.world.keep(GONE, "langflow", "sk-left")
-        self.breach("1 workspaces left", "1 collections left", "a key of langflow is kept")
+        self.db.configs[1]["residue"] = "vectors"
+        self.breach("1 workspaces left", "1 collections left", "a key of langflow is kept", "residue: vectors")
 
     def test_its_flow_with_another(self):
         self.tenant("PUT", "/flows/" + flow_uuid(GONE), {"name": "b-name"})

@@ -55,7 +55,7 @@ class Setup:
 
     def __init__(self, langflow, ragflow, master, templates, models, tenancy="shared", workspace_key="own"):
         self.langflow_url, self.ragflow_url = langflow.url, ragflow.url
-        self.platform = ragflow.platform
+        self.platform, self.platform_key = ragflow.platform, ragflow.token
         # Whether workspaces get a key of RAGFlow.
         self.gives_key = tenancy == "subscription" or workspace_key == "tenant-wide"
         self.master, self.templates, self.models, self.tenancy = master, templates, models, tenancy
@@ -98,6 +98,8 @@ class Native:
     # ---- active ones ----
 
     def active(self, uuid, want, config, workspaces, collections_, bad):
+        if config.get("residue"):
+            bad(f"residue: {config['residue']}")
         for w in workspaces:
             self._account(uuid, want, config, w["entry"], bad)
         for c in collections_ if want.rag else []:
@@ -147,7 +149,8 @@ class Native:
             wanted["ragflow_collection_id"] = "Generic", config["knowledge_base_id"]
             wanted["ragflow_url"] = "Generic", self.setup.ragflow_url
             if self.setup.gives_key:
-                wanted["ragflow_api_key"] = "Credential", self.keys.get((uuid, "ragflow"))
+                own = self.keys.get((uuid, "ragflow"))
+                wanted["ragflow_api_key"] = "Credential", self.setup.platform_key if own is None else own
         there = collections.defaultdict(list)
         for v in entry["variables"]:
             there[v["name"]].append((v["type"], v["value"]))
@@ -198,6 +201,8 @@ class Native:
         left = sum(m["flow_id"] == flow_uuid(uuid) for m in self.orphans)
         if left:
             bad(f"{left} messages left")
+        if config and config.get("residue"):
+            bad(f"residue: {config['residue']}")
         if config and self.setup.tenancy == "subscription" and config["knowledge_base_tenant"]:
             bad(f"tenant {config['knowledge_base_tenant']} is still recorded")
 
