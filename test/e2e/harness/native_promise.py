@@ -17,10 +17,9 @@ NONCE_BYTES, TAG_BYTES = 24, 16
 
 def flow_uuid(subscription):
     """The id of the subscription's own flow, as lib/naming derives it."""
-    raw = bytearray(hashlib.sha256(f"waldur-subscription-flow:{subscription}".encode()).digest()[:16])
-    raw[6] = 0x80 | raw[6] & 0x0F
-    raw[8] = 0x80 | raw[8] & 0x3F
-    return str(uuids.UUID(bytes=bytes(raw)))
+    digits = hashlib.sha256(f"waldur-subscription-flow:{subscription}".encode()).hexdigest()[:32]
+    variant = "89ab"[ord(digits[16]) & 3]
+    return str(uuids.UUID(digits[:12] + "8" + digits[13:16] + variant + digits[17:]))
 
 
 def unseal(master, subscription, product, sealed):
