@@ -183,7 +183,7 @@ class NativeWorld:
         config = {"subscription_uuid": uuid, "status": "ready", "status_reason": None, "name": name,
                   "offering_type": "csa", "variables": {"agent_name": name}, "runtime_workspace_id": None,
                   "runtime_flow_id": None, "runtime_run_url": None, "knowledge_base_id": None,
-                  "knowledge_base_tenant": None, "api_key": "pk_" + uuid[-4:]}
+                  "knowledge_base_tenant": None, "api_key": "pk_" + uuid[-4:], "organization_uuid": "o1"}
         self.db.configs.append(config)
         self.db.keys.append({"subscription_uuid": uuid, "prefix": config["api_key"], "revoked_at": None})
         return config
@@ -230,17 +230,18 @@ class NativeWorld:
         self.variable(uuid, "ragflow_url", self.ragflow.url)
         if tenant:
             self.keep(uuid, "ragflow", tenant["key"])
+        if self.setup.gives_key:
             self.variable(uuid, "ragflow_api_key", tenant["key"], "Credential")
         config.update(runtime_workspace_id=made["id"], runtime_flow_id=flow["id"],
                       runtime_run_url=f"{self.langflow.url}/api/v1/run/{flow['id']}")
         self.expected[uuid] = Expected(True, name=name)
         return config
 
-    def close(self, uuid, kept):
+    def close(self, uuid, kept, tenant=None):
         """Terminated: closed until its retention ends, or gone."""
         config, = (c for c in self.db.configs if c["subscription_uuid"] == uuid)
         entry, token = self.langflow.account(uuid), self.tenant(uuid)
-        self.ragflow.do("DELETE", "/datasets", {"ids": [config["knowledge_base_id"]]})
+        self.ragflow.do("DELETE", "/datasets", {"ids": [config["knowledge_base_id"]]}, key=tenant and tenant["key"])
         for k in self.db.keys:
             k["revoked_at"] = "then" if k["subscription_uuid"] == uuid else k["revoked_at"]
         self.db.runtime_keys = [k for k in self.db.runtime_keys if k["subscription_uuid"] != uuid]
@@ -545,6 +546,20 @@ class NativePromise(unittest.TestCase):
         self.breach("variable ragflow_api_key is ('Credential', 'old')")
         self.db.runtime_keys = [k for k in self.db.runtime_keys if k["product"] == "langflow"]
         self.breach("no key of RAGFlow is kept")
+
+    def test_a_tenant_of_an_organization(self):
+        world = self.make(tenancy="organization")
+        tenant = world.ragflow.add_tenant("o1@example.com")
+        world.ragflow.admin("POST", "/models", {"model": MODELS["text-embedding-3-small"], "tenant": tenant["id"]})
+        world.provision(ACTIVE, "a-name", tenant)
+        world.provision(KEPT, "c-name", tenant)
+        world.close(KEPT, True, tenant)
+        world.check()
+        world.ragflow.add_tenant("o2@example.com")
+        self.breach("2 tenants of 1 organizations")
+        self.db.runtime_keys.clear()
+        world.keep(ACTIVE, "ragflow", "ragflow-other")
+        self.breach(f"a key is kept that tenant {tenant['id']} does not have")
 
     def test_a_tenant_of_a_terminated_one(self):
         world = self.make(tenancy="subscription")

@@ -239,12 +239,18 @@ class Native:
         for uuid, want in expected.items():
             if want.active and want.rag and uuid in configs and self.setup.tenancy != "shared":
                 keys[configs[uuid]["knowledge_base_tenant"]].append(self.keys.get((uuid, "ragflow")))
-        # An organization's outlives its subscriptions, without a key.
-        organizations = {c["knowledge_base_tenant"] for c in configs.values()}
-        for id, tenant in self.tenants.items():
-            if id in self.setup.tenants:
-                continue
-            if id not in keys and not (self.setup.tenancy == "organization" and id in organizations):
+        new = {id: tenant for id, tenant in self.tenants.items() if id not in self.setup.tenants}
+        if self.setup.tenancy == "organization":
+            # It outlives its subscriptions, and its keys are all of theirs.
+            organizations = {str(c["organization_uuid"]) for c in configs.values()}
+            if len(new) > len(organizations):
+                problems.append(f"{len(new)} tenants of {len(organizations)} organizations")
+            for id in set(keys) & set(new):
+                if not set(keys[id]) <= set(new[id]["keys"]):
+                    problems.append(f"a key is kept that tenant {id} does not have")
+            new = {}
+        for id, tenant in new.items():
+            if id not in keys:
                 problems.append(f"tenant {id} ({tenant['email']}) is there, which nobody asked for")
             elif sorted(tenant["keys"]) != sorted(set(keys[id]), key=str):
                 problems.append(f"tenant {id} has {len(tenant['keys'])} keys, {len(set(keys[id]))} are kept")
