@@ -6,8 +6,8 @@ import os
 from harness import Case, Expected, MARKER, Subscription, eventually, flow_data, flow_uuid, main, say, workdir
 
 SAMPLE = {"agent_name": "Support Assistant", "welcome_message": "Hi! How can I help?", "tone": "professional"}
-# At most so many requests. Langflow 1.8 answers before it commits: a new flow is read back. RAGFlow in Go takes no marker
-# when it creates: the dataset gets its name only with the marker, and both names are looked up before.
+# At most so many requests. Langflow 1.8 answers before it commits: a new flow is read back. RAGFlow in Go takes no
+# marker when it creates: the dataset gets its name only with the marker, and both names are looked up before.
 PROVISION_LANGFLOW, PROVISION_RAGFLOW = {"1.8": 11}, {"0.27-go": 5}
 STEADY_LANGFLOW, STEADY_RAGFLOW = 3, 1
 DOCUMENTS = 130  # more than a page

@@ -107,7 +107,7 @@ class NativeReplies(Case):
         before = self.made(stage)
         self.live(stage, [sub for sub, _, _ in cases], kept, restored)
         self.check(stage, cases, kept, restored)
-        # Whatever was lost, one create took effect at each product for each of them: an account lives on, a dataset not.
+        # Whatever was lost, one create took effect for each of them, and one more where a dataset was made anew.
         self.assertEqual(self.made(stage), [before[0] + len(cases), before[1] + len(cases) * (2 if restored else 1)])
 
     def check(self, stage, cases, kept, restored):

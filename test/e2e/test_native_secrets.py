@@ -42,7 +42,9 @@ class NativeSecrets(Searching):
         return subs
 
     def test_nothing_leaks(self):
-        stage = self.stage(dialect="native", tenancy="subscription", overrides={"log.level": "debug"})
+        stage = self.stage(dialect="native", tenancy="subscription", overrides={
+            "log.level": "debug", "worker.probe_settle": "300ms", "runtimes.0.langflow.timeout": "3s",
+            "runtimes.0.ragflow.timeout": "3s"})
         letters, outcomes = self.readers(stage)
         subs = self.live(stage, 3)
         say("servers fail in every way")
