@@ -15,7 +15,9 @@ TAKEOVER_S = 20
 WORK_S = 5
 
 
-class Kills(Case):
+class Killing(Case):
+    """Replicas that are killed in the middle of their work."""
+
     def load(self, rng, number, living):
         """One more event: a new subscription, or the end of one that lives."""
         if living and rng.random() < 0.4:
@@ -25,23 +27,23 @@ class Kills(Case):
         living.append(sub)
         return sub, sub.created(), True
 
-    def test_killed_under_load(self):
-        """Each victim is killed in the middle of its work, and the work never ends."""
-        rng = random.Random(SEED)
-        say(f"{KILLS} kills, seed {SEED}")
+    def kill_under_load(self, kills, seed, events, **options):
+        """Each victim is killed in the middle of its work, and the work never ends. events: a range, for each kill."""
+        rng = random.Random(seed)
+        say(f"{kills} kills, seed {seed}")
         # Static members: one that comes back takes its partitions at once, and so has work to be killed in.
         kafka = {"session.timeout.ms": "6000", "heartbeat.interval.ms": "1000", "group.instance.id": "env:REPLICA"}
         stage = self.stage(workers=2, overrides={"worker.lease": "3s", "worker.probe_settle": "300ms",
-                                                 "kafka.properties": kafka})
+                                                 "kafka.properties": kafka}, **options)
         foreign = stage.plant_foreign(20)
         for standin in (stage.langflow, stage.ragflow):
-            standin.fault("lose_reply", probability=0.02, seed=SEED, path_prefix="/api/")
+            standin.fault("lose_reply", probability=0.02, seed=seed, path_prefix="/api/")
             standin.fault("delay_reply", every=True, ms=30, path_prefix="/api/")
         expected, living, at_work, jobs_cut = {}, [], 0, 0
-        for kill in range(KILLS):
-            for _ in range(rng.randrange(8, 24)):
+        for kill in range(kills):
+            for _ in range(rng.randrange(*events)):
                 sub, event, active = self.load(rng, len(expected), living)
-                expected[sub.uuid] = Expected(active, sub.rag, sub.name if active else None, known=False)
+                expected[sub.uuid] = Expected.of(sub, active, known=False)
                 stage.producer.send(*[event] * rng.randrange(1, 3), binary=rng.random() < 0.5, flush=False)
             stage.producer.flush()
             victim = rng.choice(stage.workers)
@@ -57,7 +59,7 @@ class Kills(Case):
                 say(f"{kill + 1} kills, {at_work} in the middle of work, {jobs_cut} jobs cut off; "
                     f"{stage.db.events()} of {len(stage.producer.sent)} messages are distinct events taken in, "
                     f"{stage.db.live_jobs()} jobs live")
-        self.assertGreaterEqual(at_work, KILLS * 3 // 4, "too many were killed when they had nothing to lose")
+        self.assertGreaterEqual(at_work, kills * 3 // 4, "too many were killed when they had nothing to lose")
         for worker in stage.workers:
             worker.wait_ready(60)
         stage.promise(expected, foreign, timeout=300)
@@ -76,6 +78,11 @@ class Kills(Case):
         return {r["id"] for r in stage.db.rows(
             "SELECT j.id FROM provisioning_job j JOIN worker w ON w.owner = j.lease_owner "
             "WHERE j.state = 'running' AND w.pid = %s", worker.pid)}
+
+
+class Kills(Killing):
+    def test_killed_under_load(self):
+        self.kill_under_load(KILLS, SEED, (8, 24))
 
     def test_a_killed_replicas_jobs_move_on(self):
         stage = self.stage(workers=2)  # with the lease that the program has by itself

@@ -22,7 +22,9 @@ def forms(secret):
     return found
 
 
-class Secrets(Case):
+class Searching(Case):
+    """Looks everywhere for everything that must stand nowhere."""
+
     def planted(self, stage):
         secrets = {f"the {name} secret": value for name, value in stage.secrets.items()}
         secrets["the database password"] = urllib.parse.urlsplit(stage.database_url).password
@@ -67,6 +69,8 @@ class Secrets(Case):
     def readers(self, stage):
         return stage.reader("dead_letters"), stage.reader("outcomes")
 
+
+class Secrets(Searching):
     def test_nothing_leaks(self):
         stage = self.stage(overrides={"log.level": "debug"})
         letters, outcomes = self.readers(stage)

@@ -177,6 +177,18 @@ class Admin(Base):
         self.assertEqual(patches, [404, 420, 404])
         self.assertEqual([(r["seen"], r["fired"]) for r in self.langflow.faults()], [(5, 2), (3, 3), (2, 1)])
 
+    def test_matching_by_trace(self):
+        trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+        self.langflow.fault("status", trace=trace, nth=2, status=418)
+
+        def get(**headers):
+            return self.langflow.request("GET", "/api/v1/workspaces/a", headers=headers)[0]
+
+        mine, other = f"00-{trace}-00f067aa0ba902b7-01", f"00-{trace[::-1]}-00f067aa0ba902b7-01"
+        self.assertEqual([get(traceparent=mine), get(traceparent=other), get(), get(traceparent=mine)],
+                         [404, 404, 404, 418])
+        self.assertEqual(self.langflow.faults()[0]["seen"], 2)
+
     def test_probability_is_seeded(self):
         def run():
             self.langflow.clear_faults()
@@ -236,6 +248,9 @@ class Faults(Base):
         self.assertEqual(len(self.by_name()), 1)
 
     def test_malformed(self):
+        self.langflow.fault("fail_before", method="POST", status=422, echo=True)
+        status, answer, _ = self.langflow.request("POST", "/api/v1/workspaces", {"name": "said \"again\""})
+        self.assertEqual((status, json.loads(answer["detail"][0]["input"])), (422, {"name": "said \"again\""}))
         self.langflow.fault("malformed", method="POST")
         answer = self.create()
         self.assertIsInstance(answer, bytes)

@@ -2,7 +2,8 @@
  * Fault rules. A rule counts the requests that it matches; `nth` (with `count`, default 1) makes it
  * due on the n-th of them and the count-1 after it, `every` on all (with `count`, on the first
  * count), `probability` on a share of them, drawn from `seed`. Every rule counts every request; the
- * first due rule wins.
+ * first due rule wins. `trace` matches a part of the request's traceparent: the calls made for one
+ * event.
  */
 #include "standin.h"
 
@@ -18,7 +19,7 @@ enum { RULES_MAX = 1000, HEADERS_MAX = 16 };
 
 struct rule {
     int64_t id;
-    char *method, *path_prefix, *body_contains; /* NULL: any */
+    char *method, *path_prefix, *body_contains, *trace; /* NULL: any */
     regex_t regex;
     bool has_regex;
     int64_t nth, count; /* nth 0: from the first on; count -1: without end */
@@ -72,6 +73,7 @@ static void rule_free(struct rule *r)
     free(r->method);
     free(r->path_prefix);
     free(r->body_contains);
+    free(r->trace);
     if (r->has_regex)
         regfree(&r->regex);
     cJSON_Delete(r->source);
@@ -143,6 +145,7 @@ static bool read_fault(const cJSON *json, struct fault *out, const char **why)
     out->kind = kind->name;
     out->outcome = kind->outcome;
     out->act = json_bool(json, "act", kind->act);
+    out->echo = json_bool(json, "echo", false);
     out->before_ms = kind->wait_before ? ms : 0;
     out->after_ms = kind->wait_before ? 0 : ms;
     out->status = (int)status;
@@ -178,6 +181,7 @@ static bool read_match(const cJSON *match, struct rule *r, const char **why)
 {
     const char *method = json_str(match, "method"), *prefix = json_str(match, "path_prefix");
     const char *regex = json_str(match, "path_regex"), *body = json_str(match, "body_contains");
+    const char *trace = json_str(match, "trace");
     if (regex) {
         if (regcomp(&r->regex, regex, REG_EXTENDED | REG_NOSUB)) {
             *why = "/match/path_regex: not an extended regular expression";
@@ -188,7 +192,9 @@ static bool read_match(const cJSON *match, struct rule *r, const char **why)
     r->method = str_dup(method);
     r->path_prefix = str_dup(prefix);
     r->body_contains = str_dup(body);
-    if ((method && !r->method) || (prefix && !r->path_prefix) || (body && !r->body_contains)) {
+    r->trace = str_dup(trace);
+    if ((method && !r->method) || (prefix && !r->path_prefix) || (body && !r->body_contains) ||
+        (trace && !r->trace)) {
         *why = "out of memory";
         return false;
     }
@@ -254,9 +260,11 @@ void faults_add(struct faults *f, const cJSON *rules, struct reply *out)
 
 /* ---- using them ---- */
 
-static bool matches(const struct rule *r, const char *method, const char *path, const char *body)
+static bool matches(const struct rule *r, const char *method, const char *path, const char *body,
+                    const char *trace)
 {
-    return (!r->method || str_eq(r->method, method)) &&
+    return (!r->trace || (trace && strstr(trace, r->trace))) &&
+           (!r->method || str_eq(r->method, method)) &&
            (!r->path_prefix || str_starts(path, r->path_prefix)) &&
            (!r->has_regex || regexec(&r->regex, path, 0, NULL, 0) == 0) &&
            (!r->body_contains || strstr(body, r->body_contains));
@@ -272,11 +280,12 @@ static bool due(struct rule *r)
     return (double)rng_below(&r->rng, 1U << 30) < r->probability * (double)(1U << 30);
 }
 
-struct fault *faults_pick(struct faults *f, const char *method, const char *path, const char *body)
+struct fault *faults_pick(struct faults *f, const char *method, const char *path, const char *body,
+                          const char *trace)
 {
     struct rule *hit = NULL;
     for (struct rule *r = f->first; r; r = r->next) {
-        if (!matches(r, method, path, body))
+        if (!matches(r, method, path, body, trace))
             continue;
         r->seen++;
         if (!hit && due(r))

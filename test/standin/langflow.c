@@ -378,6 +378,7 @@ static void *store_new(const char *token, const char *profile)
     s->now_ms = clock_mono_ms();
     s->settings.login_limit = s->minor >= 10 ? 5 : 0;
     s->settings.login_window_ms = 60000;
+    s->settings.retry_after_s = 60;
     /* 1.8 answers before it commits, 1.13 erases in the background. */
     s->settings.erase_ms = s->minor == 8 ? 20 : s->minor == 13 ? 300 : 0;
     if (add_superuser(s, token))

@@ -37,6 +37,7 @@ struct lf_settings {
     int64_t erase_ms;    /* how long the deletion of a user takes */
     int64_t login_limit; /* logins in a window; 0: any number */
     int64_t login_window_ms;
+    int64_t retry_after_s; /* what those are told that were too many */
     bool new_user_is_active, signup, auto_login;
     bool frontend; /* a page is answered where there is nothing (404) */
     bool shuffle;  /* lists of users have no order */

@@ -18,6 +18,7 @@ static cJSON *show_settings(const struct lf_settings *s)
     cJSON_AddNumberToObject(json, "erase_ms", (double)s->erase_ms);
     cJSON_AddNumberToObject(json, "login_limit", (double)s->login_limit);
     cJSON_AddNumberToObject(json, "login_window_ms", (double)s->login_window_ms);
+    cJSON_AddNumberToObject(json, "retry_after_s", (double)s->retry_after_s);
     cJSON_AddBoolToObject(json, "new_user_is_active", s->new_user_is_active);
     cJSON_AddBoolToObject(json, "signup", s->signup);
     cJSON_AddBoolToObject(json, "auto_login", s->auto_login);
@@ -32,6 +33,7 @@ static void change_settings(struct lf_settings *s, const cJSON *body)
     json_i64(body, "erase_ms", &s->erase_ms);
     json_i64(body, "login_limit", &s->login_limit);
     json_i64(body, "login_window_ms", &s->login_window_ms);
+    json_i64(body, "retry_after_s", &s->retry_after_s);
     s->new_user_is_active = json_bool(body, "new_user_is_active", s->new_user_is_active);
     s->signup = json_bool(body, "signup", s->signup);
     s->auto_login = json_bool(body, "auto_login", s->auto_login);

@@ -3,6 +3,7 @@
  */
 #include "langflow.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -73,11 +74,13 @@ static bool too_many(struct lf_call *c)
     }
     if (++s->logins <= s->settings.login_limit)
         return false;
+    char seconds[24];
+    snprintf(seconds, sizeof(seconds), "%lld", (long long)s->settings.retry_after_s);
     cJSON *json = cJSON_CreateObject();
     cJSON_AddStringToObject(json, "detail", "Too many requests. Please try again later.");
-    cJSON_AddStringToObject(json, "retry_after", "60");
+    cJSON_AddStringToObject(json, "retry_after", seconds);
     reply_json(c->out, 429, json);
-    reply_header(c->out, "Retry-After", "60");
+    reply_header(c->out, "Retry-After", seconds);
     return true;
 }
 

@@ -239,8 +239,18 @@ static enum MHD_Result answer_plain(struct request *r)
 static enum MHD_Result answer_status(struct request *r)
 {
     const struct fault *f = r->fault;
-    struct MHD_Response *response =
-        copy_of(f->body ? f->body : "{\"detail\":\"an injected fault\"}");
+    struct buf b;
+    buf_init(&b, STANDIN_ANSWER_MAX);
+    if (f->echo) {
+        buf_adds(&b, "{\"detail\":[{\"type\":\"value_error\",\"loc\":[\"body\"],\"msg\":"
+                     "\"an injected fault\",\"input\":");
+        buf_add_jsonn(&b, buf_str(&r->body), r->body.len);
+        buf_adds(&b, "}]}");
+    } else {
+        buf_adds(&b, f->body ? f->body : "{\"detail\":\"an injected fault\"}");
+    }
+    struct MHD_Response *response = copy_of(buf_str(&b));
+    buf_done(&b);
     add_headers(response, f->headers);
     return send_response(r, response, f->status);
 }
@@ -407,7 +417,9 @@ static enum MHD_Result begin(struct request *r)
         r->cut = true;
         return answer(r);
     }
-    r->fault = faults_pick(r->e->faults, r->method, r->path, buf_str(&r->body));
+    struct call c = call_of(r, 0);
+    r->fault = faults_pick(r->e->faults, r->method, r->path, buf_str(&r->body),
+                           call_header(&c, "traceparent"));
     return r->fault && r->fault->before_ms ? nap(r, r->fault->before_ms) : MHD_YES;
 }
 

@@ -108,6 +108,7 @@ struct fault {
     const char *kind;
     enum fault_outcome outcome;
     bool act;
+    bool echo; /* FAULT_STATUS: the body repeats the request's, as FastAPI's 422 does */
     int64_t before_ms, after_ms; /* waits around the acting */
     int status;
     char *body;     /* NULL: a detail that names the fault */
@@ -124,9 +125,10 @@ void faults_add(struct faults *f, const cJSON *rules, struct reply *out);
 void faults_clear(struct faults *f);
 /* Every rule with how often it was seen and fired. */
 void faults_list(const struct faults *f, struct reply *out);
-/* Counts the request against every rule; the first one that is due. fault_unref() it; NULL for
- * none. */
-struct fault *faults_pick(struct faults *f, const char *method, const char *path, const char *body);
+/* Counts the request against every rule; the first one that is due. trace: its traceparent, NULL
+ * for none. fault_unref() it; NULL for none. */
+struct fault *faults_pick(struct faults *f, const char *method, const char *path, const char *body,
+                          const char *trace);
 void fault_unref(struct fault *f);
 
 /* ---- the log of requests (journal.c) ---- */

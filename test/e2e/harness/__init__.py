@@ -1,6 +1,8 @@
 """What the end-to-end tests share. Only python3-psycopg2 and python3-confluent-kafka beside the standard library."""
 
 from .events import Event, Producer, Reader, Subscription
+from .native import LANGFLOW_PROFILES, MODELS, RAGFLOW_PROFILES, Langflow, Ragflow, flow_data
+from .native_promise import Native, Setup, flow_uuid, seal, unseal
 from .process import environment, eventually, free_port, source_dir, workdir
 from .promise import Expected, check_promise
 from .servers import Database, PrivateKafka, PrivatePostgres
@@ -8,6 +10,8 @@ from .stage import Case, Stage, main, say
 from .standin import MARKER, Standin
 from .worker import Installation, RevealKey, Worker
 
-__all__ = ["Case", "Database", "Event", "Expected", "Installation", "MARKER", "PrivateKafka", "PrivatePostgres",
-           "Producer", "Reader", "RevealKey", "Stage", "Standin", "Subscription", "Worker", "check_promise",
-           "environment", "eventually", "free_port", "main", "say", "source_dir", "workdir"]
+__all__ = ["Case", "Database", "Event", "Expected", "Installation", "LANGFLOW_PROFILES", "Langflow", "MARKER",
+           "MODELS", "Native", "PrivateKafka", "PrivatePostgres", "Producer", "RAGFLOW_PROFILES", "Ragflow", "Reader",
+           "RevealKey", "Setup", "Stage", "Standin", "Subscription", "Worker", "check_promise", "environment",
+           "eventually", "flow_data", "flow_uuid", "free_port", "main", "say", "seal", "source_dir", "unseal",
+           "workdir"]

@@ -60,6 +60,9 @@ class Subscription:
         self.rag = offering == "csa" if rag is None else rag
         self.id = id or str(number)
         self.variables = variables or {"agent_name": f"Agent {number}", "tone": "professional"}
+        digest = hashlib.sha256(f"trace/{seed}/{number}".encode()).hexdigest()
+        self.trace = digest[:32]  # of all requests that are made for its events, where those carry the traceparent
+        self.traceparent = f"00-{self.trace}-{digest[32:48]}-01"
         self.orders = 0
         self.clock = START + timedelta(seconds=number % 1000)
         self.order = None

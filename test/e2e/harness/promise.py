@@ -1,4 +1,4 @@
-"""The promise of the design's first section, checked literally."""
+"""The promise of the design's first section, checked literally. native_promise: for the products' own objects."""
 
 import collections
 import json
@@ -10,40 +10,86 @@ _MARKED = re.compile(re.escape(MARKER) + r"([0-9a-f-]{36})")
 
 
 class Expected:
-    """What should be of one subscription. kept: a terminated one whose workspace waits out its retention."""
+    """
+    What should be of one subscription. kept: a terminated one whose workspace waits out its retention. Of native ones
+    also: variables, the event's with the offering's defaults (None: as they are recorded); what the tenant itself made
+    of its account: own_variables and own_keys (names), own_flows (ids), and flow, the data that its flow now has.
+    """
 
-    def __init__(self, active, rag=True, name=None, kept=False, known=True):
+    def __init__(self, active, rag=True, name=None, kept=False, known=True, variables=None, own_variables=(),
+                 own_keys=(), own_flows=(), flow=None):
         self.active, self.rag, self.name, self.kept = active, rag, name, kept
         self.known = known  # False: terminated before anything was provisioned; there may be no agent_config row
+        self.variables, self.flow = variables, flow
+        self.own_variables, self.own_keys, self.own_flows = set(own_variables), set(own_keys), set(own_flows)
+
+    @classmethod
+    def of(cls, subscription, active=True, **more):
+        s = subscription
+        return cls(active, s.rag, s.name if active else None, **{"variables": s.variables, **more})
 
 
-def _by_subscription(objects, problems, what):
-    ours = collections.defaultdict(list)
-    for o in objects:
-        if o["planted"]:
-            continue
-        found = _MARKED.fullmatch(o["marker"] or "")
-        if found:
-            ours[found.group(1)].append(o["object"])
-        else:
-            problems.append(f"{what} {o['object']['id']} was created without our marker: {o['marker']!r}")
-    return ours
+def marked(marker):
+    """The UUID of a marker of ours, or None."""
+    found = _MARKED.fullmatch(marker or "")
+    return found and found.group(1)
 
 
-def _check_foreign(objects, foreign, problems, what):
-    """foreign: {id: the object as it was planted}."""
-    now = {o["object"]["id"]: o["object"] for o in objects if o["planted"]}
-    for id, before in foreign.items():
+def check_unchanged(now, before, problems, what):
+    """Both: {id: something that JSON can write}."""
+    for id, was in before.items():
         if id not in now:
             problems.append(f"foreign {what} {id} is gone")
-        elif json.dumps(now[id]) != json.dumps(before):
-            problems.append(f"foreign {what} {id} was changed: {before} -> {now[id]}")
+        elif json.dumps(now[id]) != json.dumps(was):
+            problems.append(f"foreign {what} {id} was changed: {was} -> {now[id]}")
 
 
-def _check_active(uuid, want, config, workspaces, collections_, keys, problems):
+class Facade:
+    """
+    One look at everything that is there. A world has workspaces and collections, {uuid: [object with id and name]},
+    and says what is wrong with those of one subscription beside their number, ids and names.
+    """
+
+    def __init__(self, db, langflow, ragflow, configs, problems):
+        self.objects = {"workspace": langflow.objects(), "collection": ragflow.objects()}
+        self.workspaces, self.collections = (self._ours(kind, problems) for kind in ("workspace", "collection"))
+
+    def _ours(self, kind, problems):
+        ours = collections.defaultdict(list)
+        for o in self.objects[kind]:
+            uuid = marked(o["marker"])
+            if o["planted"]:
+                continue
+            if uuid:
+                ours[uuid].append(o["object"])
+            else:
+                problems.append(f"{kind} {o['object']['id']} was created without our marker: {o['marker']!r}")
+        return ours
+
+    def active(self, uuid, want, config, workspaces, collections_, bad):
+        if want.rag and workspaces and collections_:
+            told = workspaces[0].get("variables", {}).get("ragflow_collection_id")
+            if told != collections_[0]["id"]:
+                bad(f"the workspace knows collection {told}, {collections_[0]['id']} exists")
+
+    def gone(self, uuid, want, config, workspaces, bad):
+        pass
+
+    def whole(self, expected, configs, problems):
+        """What belongs to no one subscription."""
+
+    def foreign(self, foreign, problems):
+        """foreign: one {id: the object as it was planted} of each stand-in."""
+        for kind, before in zip(("workspace", "collection"), foreign):
+            now = {o["object"]["id"]: o["object"] for o in self.objects[kind] if o["planted"]}
+            check_unchanged(now, before, problems, kind)
+
+
+def _check_active(uuid, want, config, world, keys, problems):
     def bad(text):
         problems.append(f"active {uuid}: {text}")
 
+    workspaces, collections_ = world.workspaces.get(uuid, []), world.collections.get(uuid, [])
     if config is None:
         return bad("no agent_config row")
     if config["status"] != "ready":
@@ -66,22 +112,21 @@ def _check_active(uuid, want, config, workspaces, collections_, keys, problems):
     for o in workspaces + collections_:
         if o["name"] != config["name"] or (want.name and o["name"] != want.name):
             bad(f"the name is {o['name']}, recorded {config['name']}, expected {want.name}")
-    if want.rag and workspaces and collections_:
-        told = workspaces[0].get("variables", {}).get("ragflow_collection_id")
-        if told != collections_[0]["id"]:
-            bad(f"the workspace knows collection {told}, {collections_[0]['id']} exists")
+    world.active(uuid, want, config, workspaces, collections_, bad)
 
 
-def _check_gone(uuid, want, config, workspaces, collections_, keys, problems):
+def _check_gone(uuid, want, config, world, keys, problems):
     def bad(text):
         problems.append(f"terminated {uuid}: {text}")
 
+    workspaces, collections_ = world.workspaces.get(uuid, []), world.collections.get(uuid, [])
     if collections_:
         bad(f"{len(collections_)} collections left")
     if len(workspaces) > (1 if want.kept else 0):
         bad(f"{len(workspaces)} workspaces left")
     if [k for k in keys if k["revoked_at"] is None]:
         bad("a live key is left")
+    world.gone(uuid, want, config, workspaces, bad)
     if config is None:
         if want.known:
             bad("no agent_config row")
@@ -108,28 +153,25 @@ def _check_settled(db, problems):
         problems.append(f"{waiting} outcome events were not published")
 
 
-def check_promise(db, langflow, ragflow, expected, foreign=None):
+def check_promise(db, langflow, ragflow, expected, foreign=None, world=Facade):
     """
-    expected: {uuid: Expected}, all subscriptions that there are. foreign: ({id: workspace}, {id: collection}) as
-    planted. Raises an AssertionError that lists what is wrong.
+    expected: {uuid: Expected}, all subscriptions that there are. foreign: what was planted, as the stand-ins' own
+    dialects tell it (plant_foreign). world: what looks at them. Raises an AssertionError that lists what is wrong.
     """
     problems = []
-    workspaces, collections_ = langflow.objects(), ragflow.objects()
-    our_workspaces = _by_subscription(workspaces, problems, "workspace")
-    our_collections = _by_subscription(collections_, problems, "collection")
     configs = {str(c["subscription_uuid"]): c for c in db.rows("SELECT * FROM agent_config")}
+    seen = world(db, langflow, ragflow, configs, problems)
     keys = collections.defaultdict(list)
     for key in db.rows("SELECT subscription_uuid, prefix, revoked_at FROM agent_api_key"):
         keys[str(key["subscription_uuid"])].append(key)
     for uuid, want in expected.items():
         check = _check_active if want.active else _check_gone
-        check(uuid, want, configs.get(uuid), our_workspaces.get(uuid, []), our_collections.get(uuid, []),
-              keys.get(uuid, []), problems)
-    for kind, found in (("workspaces", our_workspaces), ("collections", our_collections), ("configs", configs)):
+        check(uuid, want, configs.get(uuid), seen, keys.get(uuid, []), problems)
+    for kind, found in (("workspaces", seen.workspaces), ("collections", seen.collections), ("configs", configs)):
         for uuid in sorted(set(found) - set(expected)):
             problems.append(f"{kind} of {uuid}, which nobody asked for")
+    seen.whole(expected, configs, problems)
     if foreign:
-        _check_foreign(workspaces, foreign[0], problems, "workspace")
-        _check_foreign(collections_, foreign[1], problems, "collection")
+        seen.foreign(foreign, problems)
     _check_settled(db, problems)
     assert not problems, f"{len(problems)} breaches:\n" + "\n".join(problems[:25])

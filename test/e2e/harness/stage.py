@@ -1,6 +1,7 @@
 """A stage: a database, topics, both stand-ins and any number of replicas, on servers that a test file shares."""
 
 import base64
+import functools
 import os
 import secrets as random_secrets
 import time
@@ -8,8 +9,10 @@ import unittest
 
 from . import process
 from .events import Producer, Reader
+from .native import MODELS, Langflow, Ragflow, flow_data
+from .native_promise import Native, Setup, unseal
 from .process import eventually
-from .promise import check_promise
+from .promise import Facade, check_promise
 from .servers import Database, PrivateKafka, PrivatePostgres
 from .standin import Standin
 from .worker import Installation, RevealKey, Worker
@@ -22,13 +25,27 @@ def new_secrets():
             "master": base64.b64encode(os.urandom(32)).decode()}
 
 
+# What the offerings of a stage run, and where the superuser's account has it as a template.
+FLOWS = {"csa": "customer-support-agent-v1", "faq": "faq-assistant-v1"}
+
+
 class Stage:
-    def __init__(self, postgres, kafka, name, partitions=4, overrides=None, database_url=None):
+    """
+    dialect: "facade", the platform's own, or "native", the products themselves; of those, profiles say which version
+    the stand-ins play. login_limit: the native Langflow's, a minute; 0: none.
+    """
+
+    def __init__(self, postgres, kafka, name, partitions=4, overrides=None, database_url=None, dialect="facade",
+                 profiles=(None, None), login_limit=0, tenancy="shared"):
         self.postgres, self.kafka = postgres, kafka
         self.secrets = new_secrets()
         self.reveal = RevealKey()
-        self.langflow = Standin("workspaces", self.secrets["langflow"])
-        self.ragflow = Standin("collections", self.secrets["ragflow"])
+        self.world = Facade
+        if dialect == "native":
+            overrides = {**self._start_native(profiles, login_limit, tenancy), **(overrides or {})}
+        else:
+            self.langflow = Standin("workspaces", self.secrets["langflow"])
+            self.ragflow = Standin("collections", self.secrets["ragflow"])
         self.topics = {"events": f"{name}.events", "dead_letters": f"{name}.dlq", "outcomes": f"{name}.outcomes"}
         kafka.create_topics({self.topics["events"]: partitions, self.topics["dead_letters"]: 1,
                              self.topics["outcomes"]: 1}, **{"max.message.bytes": "10000000"})
@@ -40,6 +57,29 @@ class Stage:
         self.producer = Producer(kafka.bootstrap, self.topics["events"])
         self.workers = []
         self._readers = []
+
+    def _start_native(self, profiles, login_limit, tenancy):
+        """Returns the settings that differ from the facade's."""
+        self.langflow = Langflow(self.secrets["langflow"], profiles[0])
+        self.ragflow = Ragflow(self.secrets["ragflow"], profiles[1])
+        self.langflow.settings(login_limit=login_limit, new_user_is_active=True)
+        templates = {offering: flow_data(name) for offering, name in FLOWS.items()}
+        for offering, name in FLOWS.items():
+            self.langflow.template(name, templates[offering])
+        runtime = {"langflow.api": "langflow", "ragflow.api": "ragflow", "ragflow.tenancy": tenancy}
+        models = MODELS
+        if tenancy != "shared":
+            self.secrets["admin"] = "planted-admin-" + random_secrets.token_hex(16)
+            self.secrets["models"] = "planted-models-" + random_secrets.token_hex(16)
+            models = self.ragflow.share_models(self.secrets["models"])
+            runtime.update({"ragflow.models_key": "env:RAGFLOW_MODELS_KEY", "ragflow.admin": {
+                "url": self.ragflow.url, "email": "admin@ragflow.io", "password": "env:RAGFLOW_ADMIN_PASSWORD",
+                "public_key": self.ragflow.public_key_file()}})
+        runtime["ragflow.embedding_models"] = MODELS
+        self.setup = Setup(self.langflow, self.ragflow, base64.b64decode(self.secrets["master"]), templates, models,
+                           tenancy)
+        self.world = functools.partial(Native, self.setup)
+        return {"runtimes.0." + path: value for path, value in runtime.items()}
 
     def start_workers(self, n=1, wrapper=()):
         started = [Worker(self.installation, f"worker-{len(self.workers) + i}", wrapper) for i in range(n)]
@@ -54,6 +94,23 @@ class Stage:
         reader = Reader(self.kafka.bootstrap, self.topics[topic])
         self._readers.append(reader)
         return reader
+
+    def retention(self, days, *more):
+        """What is due that many days from now."""
+        later = self.db.value("SELECT to_char((now() + make_interval(days => %s)) AT TIME ZONE 'UTC', "
+                              "'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')", days)
+        self.installation.command("retention", "--now", later, *more)
+
+    def requests(self, subscription):
+        """(Langflow's, RAGFlow's) log entries of what was sent with the subscription's traceparent."""
+        return tuple([e for e in s.log() if subscription.trace in e["headers"].get("traceparent", "")]
+                     for s in (self.langflow, self.ragflow))
+
+    def runtime_key(self, uuid, product="langflow"):
+        """The key of the subscription's own account at the product, as it is kept."""
+        sealed = self.db.value("SELECT sealed FROM agent_runtime_key WHERE subscription_uuid = %s AND product = %s",
+                               uuid, product)
+        return unseal(self.setup.master, uuid, product, sealed)
 
     def describe(self):
         jobs = self.db.rows("SELECT kind, state, step, error_class, count(*) AS n, max(error) AS error "
@@ -77,10 +134,14 @@ class Stage:
 
     def promise(self, expected, foreign=None, timeout=60):
         self.settled(timeout)
-        check_promise(self.db, self.langflow, self.ragflow, expected, foreign)
+        check_promise(self.db, self.langflow, self.ragflow, expected, foreign, self.world)
 
     def plant_foreign(self, n, names=()):
         """Objects of others; returns them as check_promise wants them. names: some names to use."""
+        if self.world is not Facade:
+            planted = self.langflow.plant_foreign(n, names), self.ragflow.plant_foreign(n, names)
+            self.setup.tenants = {t["id"]: t for t in self.ragflow.tenants()}
+            return planted
         planted = []
         for standin, extra in ((self.langflow, {"flow_id": "theirs", "variables": {"owner": "somebody else"}}),
                                (self.ragflow, {"embedding_model": "theirs", "chunk_size": 64, "chunk_overlap": 0,

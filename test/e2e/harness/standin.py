@@ -90,9 +90,10 @@ class Standin:
     # ---- faults ----
 
     def fault(self, kind, method=None, path_prefix=None, path_regex=None, nth=None, every=None, count=None,
-              body_contains=None, probability=None, seed=None, **fault):
+              body_contains=None, trace=None, probability=None, seed=None, **fault):
         match = {"method": method, "path_prefix": path_prefix, "path_regex": path_regex, "nth": nth, "every": every,
-                 "count": count, "body_contains": body_contains, "probability": probability, "seed": seed}
+                 "count": count, "body_contains": body_contains, "trace": trace, "probability": probability,
+                 "seed": seed}
         match = {k: v for k, v in match.items() if v is not None}
         return self.admin("POST", "/faults", {"match": match, "fault": {"kind": kind, **fault}})["ids"][0]
 

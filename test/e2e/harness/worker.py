@@ -54,7 +54,9 @@ class Installation:
         self.dir = os.path.join(workdir(), f"stage-{Installation._count}")
         os.makedirs(self.dir)
         self.env = {"DATABASE_URL": database_url, "LANGFLOW_API_KEY": secrets["langflow"],
-                    "RAGFLOW_API_KEY": secrets["ragflow"], "PROVISIONER_MASTER_KEY": secrets["master"]}
+                    "RAGFLOW_API_KEY": secrets["ragflow"], "PROVISIONER_MASTER_KEY": secrets["master"],
+                    "RAGFLOW_ADMIN_PASSWORD": secrets.get("admin", ""),
+                    "RAGFLOW_MODELS_KEY": secrets.get("models", "")}
         self.settings = {
             "database": {"url": "env:DATABASE_URL"},
             "kafka": {"bootstrap_servers": bootstrap, "group_id": f"provisioner-{Installation._count}",
