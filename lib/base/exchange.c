@@ -33,6 +33,8 @@ void exchange_request_init(struct exchange_request *r)
 
 void exchange_request_done(struct exchange_request *r)
 {
+    if (r->body.data)
+        explicit_bzero(r->body.data, r->body.len); /* it may hold a password */
     buf_done(&r->body);
     exchange_request_init(r);
 }
