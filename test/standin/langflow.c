@@ -237,6 +237,12 @@ static const struct route {
     {"GET", "/api/v1/monitor/messages/sessions", USER, 0, lf_message_sessions},
     {"DELETE", "/api/v1/monitor/messages/session/{}", USER, 0, lf_message_delete_session},
     {"DELETE", "/api/v1/monitor/builds", USER, 0, nothing},
+    {"POST", "/api/v1/files/upload/{id}", USER, 0, lf_file_upload},
+    {"GET", "/api/v1/files/list/{id}", USER, 0, lf_file_list},
+    {"DELETE", "/api/v1/files/delete/{id}/{}", USER, 0, lf_file_delete},
+    {"GET", "/api/v2/files", USER, 0, lf_user_file_list},
+    {"POST", "/api/v2/files", USER, 0, lf_user_file_upload},
+    {"DELETE", "/api/v2/files", USER, 0, lf_user_file_delete},
 };
 
 /* *arg is set to what stands for the braces; it points into path and is not ended by a NUL. */
@@ -251,12 +257,16 @@ static bool fits(const char *pattern, const char *path, const char **arg, size_t
         return path[before] == 0;
     *arg = path + before;
     *len = strcspn(*arg, "/");
+    if (*len && str_eq(strchr(brace, '}') + 1, "/{}"))
+        return (*arg)[*len] == '/' && (*arg)[*len + 1] && !strchr(*arg + *len + 1, '/');
     return *len && str_eq(strchr(brace, '}') + 1, *arg + *len);
 }
 
 static bool parse_body(struct lf_call *c, const struct route *route)
 {
-    bool wants = !str_eq(c->http->method, "GET") && route->fn != lf_login;
+    bool form =
+        route->fn == lf_login || route->fn == lf_file_upload || route->fn == lf_user_file_upload;
+    bool wants = !str_eq(c->http->method, "GET") && !form;
     if (!wants || !c->http->body_len)
         return true;
     c->body = reply_parse(c->out, c->http->body, c->http->body_len);
@@ -290,6 +300,7 @@ static void serve(struct lf_call *c, const struct route *route, const char *arg,
     if (len < sizeof(text) && arg)
         memcpy(text, arg, len);
     c->arg = text;
+    c->rest = arg && arg[len] ? arg + len + 1 : "";
     if (let_in(c, route) && parse_body(c, route)) {
         if (strstr(route->pattern, "{id}") && !uuid_parse(text, strlen(text), c->id))
             lf_invalid(c, "id", "Input should be a valid UUID");

@@ -96,6 +96,12 @@ static struct lf_record *plant_message(struct lf_store *s, const cJSON *wanted)
     return flow ? lf_message_new(s, flow, session ? session : flow, text ? text : "") : NULL;
 }
 
+static struct lf_record *plant_file(struct lf_store *s, const cJSON *wanted)
+{
+    const char *folder = json_str(wanted, "folder"), *name = json_str(wanted, "name");
+    return folder && name ? lf_file_new(s, folder, name) : NULL;
+}
+
 static bool plant_one(struct lf_store *s, const cJSON *wanted, cJSON *ids)
 {
     const char *kind = json_str(wanted, "kind");
@@ -106,6 +112,8 @@ static bool plant_one(struct lf_store *s, const cJSON *wanted, cJSON *ids)
         r = plant_user(s, wanted);
     else if (str_eq(kind, "message"))
         r = plant_message(s, wanted);
+    else if (str_eq(kind, "file"))
+        r = plant_file(s, wanted);
     else if (user && json_str(wanted, "name"))
         r = lf_flow_new(s, user, json_str(wanted, "id"), wanted);
     if (!r)
@@ -135,9 +143,10 @@ void lf_plant(void *store, const cJSON *objects, struct reply *out)
         return;
     }
     cJSON_Delete(answer);
-    reply_detail(out, 422,
-                 "a user needs a username, a message a flow_id, a flow a user_id and a "
-                 "name");
+    reply_detail(
+        out, 422,
+        "a user needs a username, a message a flow_id, a flow a user_id and a name, a file "
+        "a folder (of a flow's or user's id) and a name");
 }
 
 /* ---- listing ---- */
@@ -165,12 +174,13 @@ static void add_owned(const struct lf_record *user, enum lf_kind kind, const cha
     }
 }
 
-static void add_messages(const struct lf_store *s, cJSON *flows)
+static void add_left(const struct lf_store *s, cJSON *flows)
 {
     cJSON *flow;
     cJSON_ArrayForEach(flow, flows)
     {
         const char *id = json_str(flow, "id");
+        cJSON_AddItemToObject(flow, "files", lf_file_names(s, id));
         cJSON *list = cJSON_AddArrayToObject(flow, "messages");
         struct lf_record *m = lf_by_alias(s, LF_MESSAGE, id, NULL);
         for (; m; m = lf_by_alias(s, LF_MESSAGE, id, m))
@@ -191,11 +201,22 @@ static cJSON *show_user(const struct lf_store *s, const struct lf_record *user)
     add_owned(user, LF_FLOW, "flows", json);
     add_owned(user, LF_VARIABLE, "variables", json);
     add_owned(user, LF_KEY, "keys", json);
-    add_messages(s, cJSON_GetObjectItemCaseSensitive(json, "flows"));
+    cJSON_AddItemToObject(json, "files", lf_file_names(s, user->id));
+    add_left(s, cJSON_GetObjectItemCaseSensitive(json, "flows"));
     return json;
 }
 
-/* Everything that is there, committed or not; orphans are messages whose flow is gone. */
+static void add_strays(const struct lf_store *s, cJSON *to)
+{
+    cJSON *strays = cJSON_AddArrayToObject(to, "stray_files");
+    for (const struct lf_record *f = s->first[LF_FILE]; f; f = f->next) {
+        if (!lf_find(s, LF_FLOW, f->alias) && !lf_find(s, LF_USER, f->alias))
+            cJSON_AddItemToArray(strays, cJSON_Duplicate(f->json, true));
+    }
+}
+
+/* Everything that is there, committed or not; orphans are messages whose flow is gone, stray files
+ * those whose flow or user is. */
 void lf_list(void *store, struct reply *out)
 {
     struct lf_store *s = store;
@@ -208,6 +229,7 @@ void lf_list(void *store, struct reply *out)
         if (!lf_find(s, LF_FLOW, m->alias))
             cJSON_AddItemToArray(orphans, cJSON_Duplicate(m->json, true));
     }
+    add_strays(s, json);
     cJSON_AddNumberToObject(json, "created", (double)s->created);
     cJSON_AddNumberToObject(json, "deleted", (double)s->deleted);
     reply_json(out, 200, json);
