@@ -159,9 +159,19 @@ void native_leave(struct driver_op *op)
     native_forget_entry(op);
     op->keys_listed = false;
     op->flows_listed = false;
+    op->flow_lists = 0;
     op->messages_listed = false;
+    op->files_gone = false;
     op->variables_listed = false;
     native_queue_clear(op);
+}
+
+void native_residue(struct driver_op *op, const char *what)
+{
+    size_t n = strlen(op->residue);
+    if (!strstr(op->residue, what)) {
+        snprintf(op->residue + n, sizeof(op->residue) - n, "%s%s", n > 0 ? "; " : "", what);
+    }
 }
 
 /* ---- the queue ---- */
@@ -201,6 +211,7 @@ void native_queue_clear(struct driver_op *op)
     }
     op->n_queue = 0;
     op->at = 0;
+    native_files_clear(op);
 }
 
 void native_item_done(struct driver_op *op)

@@ -95,7 +95,7 @@ struct native_item {
     char *name;         /* owned */
     char *endpoint;     /* owned; NULL: it has none */
     size_t variable;    /* index among the wanted ones */
-    int unlocks;        /* of a flow, so far */
+    int tries;          /* to unlock a flow, or to list its files */
 };
 
 struct native_variable {
@@ -159,6 +159,11 @@ struct driver_op {
     int flow_lists, message_lists;
     size_t gained; /* deleted since the last list */
 
+    char **files; /* names of the files of the flow in hand; owned */
+    size_t n_files, file_at;
+    bool files_gone; /* the user's own */
+    int file_purges;
+
     struct native_variable *variables;
     size_t n_variables;
     bool variables_listed, variables_begun, variables_made, variables_late;
@@ -183,6 +188,8 @@ void native_leave(struct driver_op *op);
 bool native_stopped(const struct driver_op *op);
 /* The server is 1.minor or later. */
 bool native_since(const struct driver_op *op, int minor);
+/* Something cannot be taken away; said once, in one line with the rest. */
+void native_residue(struct driver_op *op, const char *what);
 void native_wipe(char *secret); /* NULL allowed; does not free */
 
 /* The queue. Adding takes nothing over; false when memory ends (the operation has failed). */
@@ -237,6 +244,10 @@ void native_variables_free(struct driver_op *op);
 /* Queues what `list` (NULL: an empty one) lacks. */
 void native_variables_compare(struct driver_op *op, const cJSON *list);
 
+/* ---- files (native_file.c) ---- */
+
+void native_files_clear(struct driver_op *op);
+
 /* ---- steps ---- */
 
 extern const struct native_step native_version_read;
@@ -247,6 +258,7 @@ extern const struct native_step native_login, native_whoami;
 extern const struct native_step native_key_list, native_key_delete, native_key_create;
 extern const struct native_step native_flow_get, native_flow_put, native_flow_rename,
     native_flow_list, native_flow_close, native_flow_unlock, native_flow_delete;
+extern const struct native_step native_file_list, native_file_delete, native_file_purge;
 extern const struct native_step native_message_list, native_message_delete;
 extern const struct native_step native_variable_list, native_variable_create,
     native_variable_update, native_variable_delete;

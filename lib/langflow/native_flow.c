@@ -181,7 +181,7 @@ static bool queue_flows(struct driver_op *op, const cJSON *list)
 {
     const cJSON *flow = NULL;
     bool closing = op->goal == DRIVER_CLOSED;
-    const struct native_step *step = closing ? &native_flow_close : &native_flow_delete;
+    const struct native_step *step = closing ? &native_flow_close : &native_file_list;
     cJSON_ArrayForEach(flow, list)
     {
         char id[UUID_TEXT];
@@ -260,14 +260,14 @@ static void begin_patch(struct driver_op *op, struct exchange_request *r, const 
 static void build_close(struct driver_op *op, struct exchange_request *r)
 {
     begin_patch(op, r, "{\"access_type\":\"PRIVATE\",\"mcp_enabled\":false");
-    buf_adds(&r->body, native_item(op)->unlocks > 0 ? ",\"locked\":true}" : "}");
+    buf_adds(&r->body, native_item(op)->tries > 0 ? ",\"locked\":true}" : "}");
 }
 
 static bool feed_close(struct driver_op *op, struct native_answer *a)
 {
     struct native_flow_seen seen;
     struct native_item *item = native_item(op);
-    if (a->r->status == 423 && item->unlocks < UNLOCKS_MAX) {
+    if (a->r->status == 423 && item->tries < UNLOCKS_MAX) {
         item->step = &native_flow_unlock;
         return true;
     }
@@ -309,7 +309,7 @@ static bool feed_unlock(struct driver_op *op, struct native_answer *a)
         native_item_done(op);
         return true;
     }
-    item->unlocks++;
+    item->tries++;
     item->step = &native_flow_close;
     return true;
 }
@@ -363,7 +363,7 @@ static void leave_messages(struct driver_op *op, const char *why)
 {
     native_queue_clear(op);
     op->messages_listed = true;
-    str_copy(op->residue, sizeof(op->residue), why);
+    native_residue(op, why);
 }
 
 /* Flows take their messages along; what is left of our own flow is named by its id. Sessions are

@@ -164,6 +164,19 @@ static inline void world_plant(struct world *w, const char *json, char id[UUID_T
     cJSON_Delete(answer);
 }
 
+static inline void world_plant_file(struct world *w, const char *folder, const char *name)
+{
+    char *text = NULL;
+    cJSON *wanted = cJSON_CreateObject();
+    cJSON_AddStringToObject(wanted, "kind", "file");
+    cJSON_AddStringToObject(wanted, "folder", folder);
+    cJSON_AddStringToObject(wanted, "name", name);
+    text = json_text(wanted);
+    world_plant(w, text, NULL);
+    free(text);
+    cJSON_Delete(wanted);
+}
+
 /* One call as somebody: `key` in x-api-key. The answer's tree, NULL where it is none. */
 static inline cJSON *world_call(struct world *w, enum exchange_method method, const char *path,
                                 const char *key, const char *body, int *status)
@@ -714,6 +727,9 @@ static inline void world_check_absent(struct world *w)
     cJSON *all = product_admin(&w->product, "GET", "/objects", NULL);
     if (cJSON_GetArraySize(json_get(all, "orphans")) != 0) {
         WORLD_FAIL(w, "messages are left");
+    }
+    if (cJSON_GetArraySize(json_get(all, "stray_files")) != 0) {
+        WORLD_FAIL(w, "files are left");
     }
     cJSON_Delete(all);
 }

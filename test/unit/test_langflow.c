@@ -1012,6 +1012,135 @@ static void a_purge_takes_messages_and_waits_for_the_end(void **state)
     }
 }
 
+/* Names are the tenant's to choose. */
+static void a_purge_takes_files(void **state)
+{
+    static const char *const names[] = {"a.txt", "b%2e c?x=1&y#z.txt", "\xc3\xa9.pdf", "+ .csv",
+                                        "a.b"};
+    (void)state;
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        struct world w;
+        char second[UUID_TEXT], text[200];
+        world_begin(&w, profiles[p]);
+        world_must(&w, DRIVER_PRESENT);
+        snprintf(text, sizeof(text), "{\"kind\":\"flow\",\"user_id\":\"%s\",\"name\":\"more\"}",
+                 w.external_id);
+        world_plant(&w, text, second);
+        world_plant_file(&w, w.stranger_id, "theirs.txt");
+        world_know_stranger(&w);
+        for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+            world_plant_file(&w, w.flow_uuid, names[i]);
+            world_plant_file(&w, second, names[i]);
+            world_plant_file(&w, w.external_id, names[i]);
+        }
+        world_must(&w, DRIVER_ABSENT);
+        assert_string_equal(w.last.residue, "");
+        world_check(&w, DRIVER_ABSENT);
+        world_end(&w);
+    }
+}
+
+/* Files that stay are told, and nothing else stays for their sake. */
+static void files_that_stay_are_told(void **state)
+{
+    static const char *const names[] = {"../../etc/passwd", "..", "a/b", "a\\b", "a\nb", "", "."};
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        struct world w;
+        world_begin(&w, "1.13");
+        world_must(&w, DRIVER_PRESENT);
+        world_plant_file(&w, w.flow_uuid, names[i]);
+        world_plant_file(&w, w.flow_uuid, "fine.txt");
+        world_must(&w, DRIVER_ABSENT);
+        assert_string_equal(w.last.residue, "files of a flow have names that cannot be asked for");
+        assert_null(strstr(w.trace, "delete/../"));
+        assert_non_null(strstr(w.trace, "/fine.txt 200"));
+        world_now_ms += 10000;
+        assert_int_equal(world_count(&w), 0);
+        world_end(&w);
+    }
+}
+
+struct refusal {
+    const char *path;
+    int status;
+    const char *body;
+};
+
+static void refuse_files(struct world *w, const struct exchange_request *r,
+                         struct exchange_response *out)
+{
+    const struct refusal *refusal = w->meddle_ctx;
+    if (strstr(r->url, refusal->path)) {
+        out->status = refusal->status;
+        out->body = refusal->body;
+        out->body_len = strlen(out->body);
+        str_copy(out->content_type, sizeof(out->content_type),
+                 out->body[0] == '<' ? "text/html" : "application/json");
+    }
+}
+
+static void files_never_block_a_purge(void **state)
+{
+    static const struct {
+        struct refusal refusal;
+        const char *residue;
+    } cases[] = {
+        {{"/v1/files/list/", 404, "{}"}, ""},
+        {{"/v1/files/list/", 405, "{}"}, ""},
+        {{"/v1/files/list/", 500, "{}"}, "listed"},
+        {{"/v1/files/list/", 400, "{}"}, "listed"},
+        {{"/v1/files/list/", 200, "<html>"}, "listed"},
+        {{"/v1/files/list/", 200, "{\"files\":[\"always.txt\"]}"}, "files of a flow could"},
+        {{"/v1/files/list/", 200, "{\"files\":[1,null,{}]}"}, "names"},
+        {{"/v2/files", 404, "{}"}, ""},
+        {{"/v2/files", 405, "{}"}, ""},
+        {{"/v2/files", 400, "{}"}, "files of the user"},
+        {{"/v2/files", 500, "{}"}, "files of the user"},
+        {{"/v2/files", 200, "<html>"}, "files of the user"},
+        {{"/v2/files", 200, "{\"message\":\"Failed to delete files.\"}"}, "files of the user"},
+        {{"/files", 404, "{}"}, ""},
+        {{"/files", 500, "{}"}, "; "},
+    };
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct world w;
+        struct refusal refusal = cases[i].refusal;
+        world_begin(&w, "1.10");
+        world_must(&w, DRIVER_PRESENT);
+        w.meddle = refuse_files;
+        w.meddle_ctx = &refusal;
+        world_must(&w, DRIVER_ABSENT);
+        if (!strstr(w.last.residue, cases[i].residue) ||
+            (!cases[i].residue[0] && w.last.residue[0])) {
+            WORLD_FAIL(&w, "case %zu: residue \"%s\"", i, w.last.residue);
+        }
+        world_check(&w, DRIVER_ABSENT);
+        world_end(&w);
+    }
+}
+
+static void the_list_says_which_files_are_gone(void **state)
+{
+    static const int statuses[] = {500, 400, 404, 200};
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(statuses); i++) {
+        struct world w;
+        /* Whatever the deletes are said to have done. */
+        struct refusal refusal = {"/v1/files/delete/", statuses[i], "{}"};
+        world_begin(&w, "1.10");
+        world_must(&w, DRIVER_PRESENT);
+        world_plant_file(&w, w.flow_uuid, "one.txt");
+        world_plant_file(&w, w.flow_uuid, "two.txt");
+        w.meddle = refuse_files;
+        w.meddle_ctx = &refusal;
+        world_must(&w, DRIVER_ABSENT);
+        assert_string_equal(w.last.residue, "");
+        world_check(&w, DRIVER_ABSENT);
+        world_end(&w);
+    }
+}
+
 /* Whoever comes before the erasure is over must not take what is there for what will be. */
 static void an_accepted_delete_is_not_yet_done(void **state)
 {
@@ -1022,7 +1151,7 @@ static void an_accepted_delete_is_not_yet_done(void **state)
         world_begin(&w, profiles[p]);
         world_must(&w, DRIVER_PRESENT);
         w.blow = BLOW_500_BEFORE;
-        w.at = 6; /* the look after the delete */
+        w.at = 8; /* the look after the delete */
         assert_false(world_run(&w, DRIVER_ABSENT));
         assert_non_null(strstr(w.trace, "DELETE /api/v1/users/"));
         assert_int_equal(w.open, !at_once);
@@ -1263,6 +1392,10 @@ int main(void)
         cmocka_unit_test(closing_leaves_no_way_in),
         cmocka_unit_test(a_lock_that_does_not_open_is_told),
         cmocka_unit_test(a_purge_takes_messages_and_waits_for_the_end),
+        cmocka_unit_test(a_purge_takes_files),
+        cmocka_unit_test(files_that_stay_are_told),
+        cmocka_unit_test(files_never_block_a_purge),
+        cmocka_unit_test(the_list_says_which_files_are_gone),
         cmocka_unit_test(an_accepted_delete_is_not_yet_done),
         cmocka_unit_test(a_delete_that_never_comes_true_is_told),
         cmocka_unit_test(observations_change_nothing),
