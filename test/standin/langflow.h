@@ -34,6 +34,10 @@ struct lf_record {
     cJSON *json;  /* as it is shown, but for what depends on the version */
     char *alias;  /* second way to find it; NULL for none */
     char *secret; /* a user's password; the key itself */
+    /* Of a user: what logins go by until the last change of it is committed. */
+    int64_t changed_ms;
+    bool was_active;
+    char *old_secret;
     struct lf_record *owner;
     int64_t from_ms;               /* not seen before: the commit comes after the answer */
     int64_t until_ms;              /* 0: not being deleted */

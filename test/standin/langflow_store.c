@@ -130,6 +130,7 @@ static void erase_row(struct lf_store *s, struct lf_record *r)
     unlink_all(s, r);
     cJSON_Delete(r->json);
     free(r->secret);
+    free(r->old_secret);
     free(r);
 }
 
