@@ -69,6 +69,7 @@ struct world {
     bool open;
     /* the run that was last */
     int requests, waits, changes, logins;
+    int blamed; /* answers that tell of a server that lets nobody in */
     int64_t waited_ms;
     char trace[WORLD_TRACE_MAX];
     size_t trace_len;
@@ -516,6 +517,7 @@ static inline void world_ask(struct world *w, struct driver_op *op, const struct
     } else {
         w->outcome.effect = a->effect ? EFFECT_UNKNOWN : EFFECT_NONE;
     }
+    w->blamed += (r.status == 401 || r.status == 403) && w->outcome.health != HEALTH_GOOD;
     world_say(w, "%s %.120s %s%d\n", exchange_method_name(a->request.method), path,
               w->crashed ? "crash " : "", r.status);
     world_check_words(w, &w->outcome.err);
@@ -524,7 +526,7 @@ static inline void world_ask(struct world *w, struct driver_op *op, const struct
 
 static inline void world_prepare(struct world *w)
 {
-    w->requests = w->waits = w->changes = w->logins = 0;
+    w->requests = w->waits = w->changes = w->logins = w->blamed = 0;
     w->waited_ms = 0;
     w->trace_len = 0;
     w->trace[0] = '\0';

@@ -753,17 +753,16 @@ static void a_refused_superuser_is_the_runtimes_matter(void **state)
         w.meddle = refuse_platform;
         expect_failure(&w, DRIVER_PRESENT, ERR_UNAUTHORIZED, "Invalid API key");
         assert_int_equal(w.outcome.health, HEALTH_AS_SEEN);
+        assert_int_equal(w.blamed, 1);
         assert_int_equal(w.waits, str_eq(profiles[p], "1.8"));
         world_end(&w);
     }
 }
 
-static void note_health(struct world *w, const struct exchange_request *r,
-                        struct exchange_response *out)
+static void count_refusals(struct world *w, const struct exchange_request *r,
+                           struct exchange_response *out)
 {
     int *refusals = w->meddle_ctx;
-    /* What the answer before was said to mean. */
-    assert_true(w->outcome.err.class == ERR_NONE || w->outcome.health == HEALTH_GOOD);
     *refusals += out->status == 403 && str_eq(r->credential, "sk-revoked");
 }
 
@@ -776,11 +775,71 @@ static void a_refused_tenant_is_not(void **state)
         world_begin(&w, profiles[p]);
         world_must(&w, DRIVER_PRESENT);
         str_copy(w.secret, sizeof(w.secret), "sk-revoked");
-        w.meddle = note_health;
+        w.meddle = count_refusals;
         w.meddle_ctx = &refusals;
         world_must(&w, DRIVER_PRESENT);
         assert_int_equal(refusals, str_eq(profiles[p], "1.8") ? 2 : 1);
+        assert_int_equal(w.blamed, 0);
         world_check(&w, DRIVER_PRESENT);
+        world_end(&w);
+    }
+}
+
+static int count_of(const char *text, const char *part)
+{
+    int n = 0;
+    while ((text = strstr(text, part))) {
+        text += strlen(part);
+        n++;
+    }
+    return n;
+}
+
+/* 1.8 says that a user is active before it lets it in, and tells who never was in something else.
+ * Waiting is all that helps; a new password would be as late. */
+static void a_late_activation_is_waited_for(void **state)
+{
+    static const char *const refused[] = {"login 400", "login 401"};
+    struct world w;
+    (void)state;
+    world_begin(&w, "1.8");
+    world_settings(&w, "{\"commit_ms\":1500}");
+    for (size_t i = 0; i < ARRAY_LEN(refused); i++) {
+        world_must(&w, DRIVER_PRESENT);
+        if (w.logins != 2 || w.blamed || !strstr(w.trace, refused[i]) ||
+            count_of(w.trace, "PATCH /api/v1/users/") != 1) {
+            WORLD_FAIL(&w, "%d logins, blamed %d times", w.logins, w.blamed);
+        }
+        world_check(&w, DRIVER_PRESENT);
+        world_must(&w, DRIVER_CLOSED);
+        world_check(&w, DRIVER_CLOSED);
+    }
+    world_end(&w);
+}
+
+static void shut_out(struct world *w, const struct exchange_request *r,
+                     struct exchange_response *out)
+{
+    (void)w;
+    if (strstr(r->url, "/login")) {
+        out->status = 401;
+        out->body = "{\"detail\":\"Inactive user\"}";
+        out->body_len = strlen(out->body);
+    }
+}
+
+static void a_login_that_is_never_let_in_is_not_the_runtimes_matter(void **state)
+{
+    (void)state;
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        struct world w;
+        world_begin(&w, profiles[p]);
+        w.meddle = shut_out;
+        expect_failure(&w, DRIVER_PRESENT, ERR_UNKNOWN, "does not let the workspace's user in");
+        assert_int_equal(w.logins, 4);
+        assert_int_equal(w.blamed, 0);
+        assert_int_equal(w.outcome.health, HEALTH_GOOD);
+        assert_int_equal(count_of(w.trace, "PATCH /api/v1/users/"), 2);
         world_end(&w);
     }
 }
@@ -1387,6 +1446,8 @@ int main(void)
         cmocka_unit_test(versions_are_read_as_they_are_said),
         cmocka_unit_test(a_refused_superuser_is_the_runtimes_matter),
         cmocka_unit_test(a_refused_tenant_is_not),
+        cmocka_unit_test(a_late_activation_is_waited_for),
+        cmocka_unit_test(a_login_that_is_never_let_in_is_not_the_runtimes_matter),
         cmocka_unit_test(no_secret_is_in_any_error),
         cmocka_unit_test(pages_are_not_taken_for_answers),
         cmocka_unit_test(closing_leaves_no_way_in),
