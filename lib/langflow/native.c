@@ -102,6 +102,7 @@ static void scrub(const struct driver_op *op, struct err *e)
 {
     err_redact(e, op->target->password);
     err_redact(e, op->target->secret);
+    err_redact(e, op->target->proof);
     err_redact(e, op->target->collection_key);
     err_redact(e, op->key);
     err_redact(e, op->token);

@@ -128,6 +128,7 @@ struct driver_op {
     char user_id[UUID_TEXT]; /* recorded, made or found; "" for none */
     char *username;          /* what it is called now, as far as known */
     bool created;            /* by this operation: empty, and its password is ours */
+    bool adopted;            /* by this operation: found by its name */
     bool active, closed;     /* as seen */
     bool opened;             /* active, with this operation's password */
     bool shut;               /* the server said that it closed it */

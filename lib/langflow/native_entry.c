@@ -157,11 +157,11 @@ static bool is_held(const struct driver_op *op, const cJSON *key)
 static bool queue_keys(struct driver_op *op, const cJSON *keys, bool held)
 {
     const cJSON *key = NULL;
-    bool closing = op->goal == DRIVER_CLOSED;
+    bool all = op->goal == DRIVER_CLOSED || op->adopted;
     cJSON_ArrayForEach(key, keys)
     {
         char id[UUID_TEXT];
-        bool ours = closing || str_eq(json_str(key, "name"), KEY_NAME);
+        bool ours = all || str_eq(json_str(key, "name"), KEY_NAME);
         if (ours && is_held(op, key) == held && native_uuid(key, "id", id) &&
             !native_queue(op, &native_key_delete, id, NULL, NULL, held)) {
             return false;

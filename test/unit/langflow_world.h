@@ -24,6 +24,7 @@
 #define WORLD_NAME         "acme-corp-website-support-csa-001"
 #define WORLD_MARKER       "waldur-subscription:" WORLD_SUBSCRIPTION
 #define WORLD_OTHER        "waldur-subscription:99999999-6a0e-4c55-8f1e-5d2f0c9b7a99"
+#define WORLD_PROOF        "0123456789abcdef0123456789abcdef"
 #define WORLD_FLOW         "customer-support-agent-v1"
 #define WORLD_COLLECTION   "ragflow-secret-of-this-subscription"
 #define WORLD_DATA         "{\"nodes\":[{\"id\":\"n1\",\"data\":{\"type\":\"ChatInput\"}}],\"edges\":[]}"
@@ -268,6 +269,7 @@ static inline void world_aim(struct world *w)
                                        .subscription = WORLD_SUBSCRIPTION,
                                        .name = WORLD_NAME,
                                        .marker = WORLD_MARKER,
+                                       .proof = WORLD_PROOF,
                                        .settle_ms = 2000,
                                        .flow_id = WORLD_FLOW,
                                        .flow_uuid = w->flow_uuid,
@@ -321,7 +323,8 @@ static inline void world_say(struct world *w, const char *fmt, ...)
 /* Nothing secret in words that end up in logs and tables. */
 static inline void world_check_words(struct world *w, const struct err *e)
 {
-    const char *const secrets[] = {w->password, w->secret, WORLD_COLLECTION, "eyJhbGci"};
+    const char *const secrets[] = {w->password, w->secret, WORLD_COLLECTION, WORLD_PROOF,
+                                   "eyJhbGci"};
     for (size_t i = 0; i < ARRAY_LEN(secrets); i++) {
         if (secrets[i][0] && strstr(e->msg, secrets[i])) {
             WORLD_FAIL(w, "a secret in an error: %s", e->msg);
@@ -666,6 +669,9 @@ static inline void world_check_present(struct world *w)
         json_get(user, "object.optins.waldur_status")) {
         WORLD_FAIL(w, "the user is not open");
     }
+    if (!str_eq(json_str(user, "object.optins.waldur_proof"), w->target.proof)) {
+        WORLD_FAIL(w, "the user bears no proof");
+    }
     if (cJSON_GetArraySize(keys) != 1 || !str_eq(json_str(key, "api_key"), w->secret)) {
         WORLD_FAIL(w, "%d keys, or another than is recorded", cJSON_GetArraySize(keys));
     }
@@ -704,6 +710,9 @@ static inline void world_check_closed(struct world *w)
     if (json_bool(user, "object.is_active", true) ||
         !str_eq(json_str(user, "object.optins.waldur_status"), "closed")) {
         WORLD_FAIL(w, "the user is not closed");
+    }
+    if (!str_eq(json_str(user, "object.optins.waldur_proof"), w->target.proof)) {
+        WORLD_FAIL(w, "the user bears no proof");
     }
     if (cJSON_GetArraySize(json_get(user, "keys")) != 0) {
         WORLD_FAIL(w, "keys are left");

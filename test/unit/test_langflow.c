@@ -100,12 +100,16 @@ static void goals_follow_one_another(void **state)
 
 static void a_strangers_user_is_a_conflict_and_left_alone(void **state)
 {
-    static const char *const optins[] = {"{}", "{\"waldur_subscription\":\"" WORLD_OTHER "\"}"};
+    /* The last two are made to look like ours. */
+    static const char *const optins[] = {"{}", "{\"waldur_subscription\":\"" WORLD_OTHER "\"}",
+                                         "{\"waldur_subscription\":\"" WORLD_MARKER "\"}",
+                                         "{\"waldur_subscription\":\"" WORLD_MARKER
+                                         "\",\"waldur_proof\":\"0123\"}"};
     (void)state;
     for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
         for (size_t i = 0; i < ARRAY_LEN(optins); i++) {
             struct world w;
-            char text[300];
+            char text[400];
             world_begin(&w, profiles[p]);
             snprintf(text, sizeof(text),
                      "{\"username\":\"" WORLD_NAME "\",\"optins\":%s,\"keys\":[\"sk-x\"]}",
@@ -134,7 +138,8 @@ static void a_superuser_is_never_adopted(void **state)
         snprintf(path, sizeof(path), "/users/%s", w.superuser_id);
         world_do(&w, METHOD_PATCH, path, PRODUCT_TOKEN,
                  "{\"username\":\"" WORLD_NAME
-                 "\",\"optins\":{\"waldur_subscription\":\"" WORLD_MARKER "\"}}");
+                 "\",\"optins\":{\"waldur_subscription\":\"" WORLD_MARKER
+                 "\",\"waldur_proof\":\"" WORLD_PROOF "\"}}");
         expect_failure(&w, DRIVER_PRESENT, ERR_CONFLICT, WORLD_NAME);
         for (size_t i = 0; i < ARRAY_LEN(goals); i++) {
             world_must(&w, goals[i]);
@@ -170,6 +175,32 @@ static void what_an_earlier_attempt_made_is_adopted(void **state)
         w.external_id[0] = '\0';
         world_must(&w, DRIVER_ABSENT);
         world_check(&w, DRIVER_ABSENT);
+        world_end(&w);
+    }
+}
+
+/* Made, and the process was gone before it heard of it; meanwhile somebody got a key. */
+static void what_is_adopted_after_a_crash_keeps_no_key(void **state)
+{
+    static const char *const proofs[] = {WORLD_PROOF, NULL};
+    (void)state;
+    for (size_t p = 0; p < ARRAY_LEN(profiles) * ARRAY_LEN(proofs); p++) {
+        struct world w;
+        world_begin(&w, profiles[p / ARRAY_LEN(proofs)]);
+        w.target.proof = proofs[p % ARRAY_LEN(proofs)];
+        world_must(&w, DRIVER_PRESENT);
+        world_do(&w, METHOD_POST, "/api_key/", w.secret, "{\"name\":\"somebody's\"}");
+        world_now_ms += 1000;
+        w.external_id[0] = w.secret[0] = '\0';
+        world_must(&w, DRIVER_PRESENT);
+        world_check(&w, DRIVER_PRESENT);
+        /* Recorded, it may have keys of its tenant's. */
+        world_do(&w, METHOD_POST, "/api_key/", w.secret, "{\"name\":\"the tenant's\"}");
+        w.secret[0] = '\0';
+        world_must(&w, DRIVER_PRESENT);
+        cJSON *user = world_ours(&w);
+        assert_int_equal(cJSON_GetArraySize(json_get(user, "keys")), 2);
+        cJSON_Delete(user);
         world_end(&w);
     }
 }
@@ -1425,6 +1456,7 @@ int main(void)
         cmocka_unit_test(a_superuser_is_never_adopted),
         cmocka_unit_test(a_name_that_differs_in_case_is_a_strangers),
         cmocka_unit_test(what_an_earlier_attempt_made_is_adopted),
+        cmocka_unit_test(what_is_adopted_after_a_crash_keeps_no_key),
         cmocka_unit_test(renamed_and_unmarked_it_is_still_ours),
         cmocka_unit_test(a_key_of_another_user_is_not_used),
         cmocka_unit_test(an_open_delete_is_finished_first),

@@ -210,6 +210,7 @@ static cJSON *mad_object(struct rng *rng, const char *flow_uuid)
     cJSON *optins = cJSON_AddObjectToObject(o, "optins");
     cJSON_AddStringToObject(optins, "waldur_subscription",
                             chance(rng, 70) ? WORLD_MARKER : draw(rng, words, 4));
+    cJSON_AddStringToObject(optins, "waldur_proof", chance(rng, 80) ? WORLD_PROOF : "x");
     if (chance(rng, 40)) {
         cJSON_AddStringToObject(optins, "waldur_status", draw(rng, words, 4));
     }
