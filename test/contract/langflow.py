@@ -308,6 +308,13 @@ class Serving(Case):
         self.check(answer, 403)
         self.assertIs(answer.detail["auto_login"], False)
 
+    def test_settings_are_shown_to_who_has_a_key(self):
+        whole = self.check(self.server.get("/config", key=self.server.key), 200)
+        self.assertIn(whole["webhook_auth_enable"], (True, False))
+        self.assertEqual("allow_custom_components" in whole, self.version >= (1, 10))
+        for who in {}, {"key": "sk-nobodys"}:
+            self.assertNotIn("webhook_auth_enable", self.check(self.server.get("/config", **who), 200))
+
     def test_unknown_path(self):
         self.check(self.server.get("/nothing-here"), 404, "Not Found")
 

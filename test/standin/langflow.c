@@ -139,6 +139,25 @@ static void version(struct lf_call *c)
     }
 }
 
+/* Who brings no key that counts is told less. */
+static void config(struct lf_call *c)
+{
+    cJSON *json = cJSON_CreateObject();
+    cJSON_AddStringToObject(json, "type", c->user ? "full" : "public");
+    if (c->user) {
+        cJSON_AddBoolToObject(json, "webhook_auth_enable", c->s->settings.webhook_auth);
+        cJSON_AddStringToObject(json, "default_folder_name", "Starter Project");
+    }
+    if (c->user && c->s->minor >= 10) {
+        cJSON_AddBoolToObject(json, "allow_custom_components", c->s->settings.custom_components);
+        cJSON_AddBoolToObject(json, "custom_component_admin_only", false);
+        cJSON_AddBoolToObject(json, "authz_enabled", false);
+    }
+    if (c->user && c->s->minor >= 13)
+        cJSON_AddBoolToObject(json, "a2a_enabled", c->s->settings.a2a);
+    reply_json(c->out, 200, json);
+}
+
 static void nothing(struct lf_call *c)
 {
     c->out->status = 204;
@@ -201,6 +220,7 @@ static const struct route {
     {"GET", "/health_check", ANYBODY, 0, health_check},
     {"GET", "/api/v1/version", ANYBODY, 0, version},
     {"GET", "/api/v1/auto_login", ANYBODY, 0, lf_auto_login},
+    {"GET", "/api/v1/config", MAYBE, 0, config},
     {"POST", "/api/v1/login", ANYBODY, 0, lf_login},
     {"GET", "/api/v1/all", USER, 0, lf_components},
     {"POST", "/api/v1/users/", MAYBE, 0, lf_user_create},
@@ -389,6 +409,8 @@ static void *store_new(const char *token, const char *profile)
     s->now_ms = clock_mono_ms();
     s->settings.login_limit = s->minor >= 10 ? 5 : 0;
     s->settings.login_window_ms = 60000;
+    s->settings.webhook_auth = s->minor >= 10;
+    s->settings.custom_components = true;
     /* 1.8 answers before it commits, 1.13 erases in the background. */
     s->settings.erase_ms = s->minor == 8 ? 20 : s->minor == 13 ? 300 : 0;
     if (add_superuser(s, token))

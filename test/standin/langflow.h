@@ -52,6 +52,7 @@ struct lf_settings {
     int64_t login_limit; /* logins in a window; 0: any number */
     int64_t login_window_ms;
     bool new_user_is_active, signup, auto_login;
+    bool webhook_auth, custom_components, a2a;
     bool frontend; /* a page is answered where there is nothing (404) */
     bool shuffle;  /* lists of users have no order */
 };

@@ -21,6 +21,9 @@ static cJSON *show_settings(const struct lf_settings *s)
     cJSON_AddBoolToObject(json, "new_user_is_active", s->new_user_is_active);
     cJSON_AddBoolToObject(json, "signup", s->signup);
     cJSON_AddBoolToObject(json, "auto_login", s->auto_login);
+    cJSON_AddBoolToObject(json, "webhook_auth", s->webhook_auth);
+    cJSON_AddBoolToObject(json, "custom_components", s->custom_components);
+    cJSON_AddBoolToObject(json, "a2a", s->a2a);
     cJSON_AddBoolToObject(json, "frontend", s->frontend);
     cJSON_AddBoolToObject(json, "shuffle", s->shuffle);
     return json;
@@ -35,6 +38,9 @@ static void change_settings(struct lf_settings *s, const cJSON *body)
     s->new_user_is_active = json_bool(body, "new_user_is_active", s->new_user_is_active);
     s->signup = json_bool(body, "signup", s->signup);
     s->auto_login = json_bool(body, "auto_login", s->auto_login);
+    s->webhook_auth = json_bool(body, "webhook_auth", s->webhook_auth);
+    s->custom_components = json_bool(body, "custom_components", s->custom_components);
+    s->a2a = json_bool(body, "a2a", s->a2a);
     s->frontend = json_bool(body, "frontend", s->frontend);
     s->shuffle = json_bool(body, "shuffle", s->shuffle);
 }
