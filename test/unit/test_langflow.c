@@ -1391,6 +1391,13 @@ static void check_level(const struct driver_report *r, const char *subject, enum
     }
 }
 
+static void check_silence(const struct driver_report *r, const char *subject)
+{
+    for (size_t i = 0; i < r->n; i++) {
+        assert_string_not_equal(r->findings[i].subject, subject);
+    }
+}
+
 static void an_inspection_says_what_to_mend(void **state)
 {
     (void)state;
@@ -1405,6 +1412,10 @@ static void an_inspection_says_what_to_mend(void **state)
         check_level(&report, "credential", LEVEL_OK, "");
         check_level(&report, "automatic login", LEVEL_OK, "");
         check_level(&report, "open sign-up", old ? LEVEL_BAD : LEVEL_OK, old ? "upgrade" : "");
+        check_level(&report, "webhooks", old ? LEVEL_WARN : LEVEL_OK,
+                    old ? "LANGFLOW_WEBHOOK_AUTH_ENABLE=true" : "");
+        check_level(&report, "custom components", LEVEL_NOTE, "isolate");
+        check_silence(&report, "agents");
         world_settings(&w, "{\"auto_login\":true,\"signup\":true}");
         inspect(&w, &report);
         check_level(&report, "automatic login", LEVEL_BAD, "LANGFLOW_AUTO_LOGIN=false");
@@ -1413,8 +1424,19 @@ static void an_inspection_says_what_to_mend(void **state)
         inspect(&w, &report);
         check_level(&report, "credential", LEVEL_BAD, "superuser");
         check_level(&report, "open sign-up", LEVEL_NOTE, "credential");
+        world_settings(&w, "{\"webhook_auth\":false,\"custom_components\":false,\"a2a\":true}");
+        w.target.credential = PRODUCT_TOKEN;
+        inspect(&w, &report);
+        check_level(&report, "webhooks", LEVEL_WARN, old ? "closed" : "anybody");
+        if (!old) {
+            check_silence(&report, "custom components");
+        }
+        if (str_eq(profiles[p], "1.13")) {
+            check_level(&report, "agents", LEVEL_NOTE, "LANGFLOW_A2A_ENABLED=false");
+        }
         w.target.credential = "sk-nobody";
         inspect(&w, &report);
+        check_level(&report, "webhooks", LEVEL_NOTE, "HTTP 200");
         check_level(&report, "credential", LEVEL_BAD, "403");
         world_end(&w);
     }
