@@ -244,23 +244,18 @@ static void doubt_list(struct driver_op *op)
     op->flow_lists = 0;
 }
 
-static void begin_patch(struct driver_op *op, struct exchange_request *r, const char *members)
+/* The lock is its tenant's, and is put back by the same change. */
+static void build_close(struct driver_op *op, struct exchange_request *r)
 {
     const struct native_item *item = native_item(op);
     native_url(op, r, FLOWS, item->id, NULL);
     native_json(r);
-    buf_adds(&r->body, members);
+    buf_adds(&r->body, "{\"access_type\":\"PRIVATE\",\"mcp_enabled\":false");
     if (item->endpoint) { /* 1.8 clears one that is not said again */
         buf_adds(&r->body, ",\"endpoint_name\":");
         buf_add_json(&r->body, item->endpoint);
     }
-}
-
-/* The lock is its tenant's, and is put back by the same change. */
-static void build_close(struct driver_op *op, struct exchange_request *r)
-{
-    begin_patch(op, r, "{\"access_type\":\"PRIVATE\",\"mcp_enabled\":false");
-    buf_adds(&r->body, native_item(op)->tries > 0 ? ",\"locked\":true}" : "}");
+    buf_adds(&r->body, item->tries > 0 ? ",\"locked\":true}" : "}");
 }
 
 static bool feed_close(struct driver_op *op, struct native_answer *a)
@@ -292,8 +287,9 @@ const struct native_step native_flow_close = {.what = "making a flow private",
 /* From 1.13 on a locked flow takes no other change, nor this one beside another. */
 static void build_unlock(struct driver_op *op, struct exchange_request *r)
 {
-    begin_patch(op, r, "{\"locked\":false");
-    buf_addc(&r->body, '}');
+    native_url(op, r, FLOWS, native_item(op)->id, NULL);
+    native_json(r);
+    buf_adds(&r->body, "{\"locked\":false}");
 }
 
 static bool feed_unlock(struct driver_op *op, struct native_answer *a)
