@@ -76,6 +76,17 @@ static void make_email(const struct job *j, const struct config_product *p, enum
              p->tenant_domain);
 }
 
+/* A user at Langflow that is found by name is ours when it has this: names can be guessed, and
+ * where anybody may sign up, be taken. */
+static void make_proof(const struct job *j, char out[SECRET_TAG_LEN + 1])
+{
+    char text[128];
+    if (j->config->has_master_key) {
+        snprintf(text, sizeof(text), "%s/workspace/%s", j->runtime_name, j->subscription);
+        secret_tag(j->config->master_key, text, out);
+    }
+}
+
 /* A RAGFlow key opens a whole tenant: the workspace gets one only where that is its own, or where
  * the configuration says so. */
 static int take_collection_key(struct account *a, const struct job *j,
@@ -119,6 +130,7 @@ static int fill(struct account *a, const struct job *j, const struct config_runt
         return fill_tenant(a, j, &r->ragflow, err);
     }
     naming_flow_uuid(j->subscription, a->flow_uuid);
+    make_proof(j, a->proof);
     account_settings(&r->langflow, &a->settings);
     return take_collection_key(a, j, r, err);
 }
@@ -158,6 +170,7 @@ void account_fill(const struct account *a, struct driver_target *t)
     t->password_wire = text_or_null(a->password_wire);
     t->tenant_email = text_or_null(a->tenant_email);
     t->flow_uuid = text_or_null(a->flow_uuid);
+    t->proof = text_or_null(a->proof);
     t->collection_key = text_or_null(a->collection_key);
 }
 
@@ -181,7 +194,8 @@ int account_seal(const struct job *j, const struct config *c, enum product produ
 
 void account_redact(const struct account *a, struct err *err)
 {
-    const char *const secrets[] = {a->secret, a->collection_key, a->password, a->password_wire};
+    const char *const secrets[] = {a->secret, a->collection_key, a->password, a->password_wire,
+                                   a->proof};
     for (size_t i = 0; i < ARRAY_LEN(secrets); i++) {
         if (secrets[i][0]) {
             err_redact(err, secrets[i]);

@@ -27,6 +27,7 @@ struct account {
     char password_wire[SECRET_WIRE_MAX]; /* "" where RAGFlow needs none */
     char tenant_email[ACCOUNT_EMAIL_MAX + 1];
     char flow_uuid[UUID_TEXT];
+    char proof[SECRET_TAG_LEN + 1];  /* of a workspace; "" without a master key */
     struct driver_settings settings; /* borrows from the configuration */
 };
 

@@ -84,9 +84,12 @@ struct driver_target {
     const char *subscription;               /* its UUID, canonical */
     const char *name;                       /* the frozen name */
     const char *marker;                     /* "waldur-subscription:<uuid>" */
-    const char *external_id;                /* as recorded; NULL when nothing is */
-    bool uncertain; /* an earlier change's outcome is open: absence must be seen twice */
-    bool updating;  /* one that is an update: what is seen must be seen twice, too */
+    /* Hex that nobody without the master key can make: it tells what the platform made from what
+     * somebody else made under the same name and marker. NULL: the marker alone has to do. */
+    const char *proof;
+    const char *external_id; /* as recorded; NULL when nothing is */
+    bool uncertain;          /* an earlier change's outcome is open: absence must be seen twice */
+    bool updating;           /* one that is an update: what is seen must be seen twice, too */
     /* One that is the delete of this whole object: where it is still there, it must go, whatever
      * the goal; else the delete may land on what is believed to be there. NULL. */
     const char *deleting;

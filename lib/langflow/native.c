@@ -102,6 +102,7 @@ static void scrub(const struct driver_op *op, struct err *e)
 {
     err_redact(e, op->target->password);
     err_redact(e, op->target->secret);
+    err_redact(e, op->target->proof);
     err_redact(e, op->target->collection_key);
     err_redact(e, op->key);
     err_redact(e, op->token);
@@ -159,9 +160,19 @@ void native_leave(struct driver_op *op)
     native_forget_entry(op);
     op->keys_listed = false;
     op->flows_listed = false;
+    op->flow_lists = 0;
     op->messages_listed = false;
+    op->files_gone = false;
     op->variables_listed = false;
     native_queue_clear(op);
+}
+
+void native_residue(struct driver_op *op, const char *what)
+{
+    size_t n = strlen(op->residue);
+    if (!strstr(op->residue, what)) {
+        snprintf(op->residue + n, sizeof(op->residue) - n, "%s%s", n > 0 ? "; " : "", what);
+    }
 }
 
 /* ---- the queue ---- */
@@ -213,6 +224,7 @@ void native_queue_clear(struct driver_op *op)
     op->n_queue = 0;
     op->at = 0;
     op->cut = false;
+    native_files_clear(op);
 }
 
 void native_item_done(struct driver_op *op)

@@ -94,8 +94,8 @@ struct native_item {
     char id[UUID_TEXT]; /* "" for one that is to be made */
     char *name;         /* owned */
     char *endpoint;     /* owned; NULL: it has none */
-    int unlocked;       /* how often */
     size_t variable;    /* index among the wanted ones */
+    int tries;          /* to unlock a flow, or to list its files */
 };
 
 struct native_variable {
@@ -128,6 +128,7 @@ struct driver_op {
     char user_id[UUID_TEXT]; /* recorded, made or found; "" for none */
     char *username;          /* what it is called now, as far as known */
     bool created;            /* by this operation: empty, and its password is ours */
+    bool adopted;            /* by this operation: found by its name */
     bool active, closed;     /* as seen */
     bool opened;             /* active, with this operation's password */
     bool shut;               /* the server said that it closed it */
@@ -162,6 +163,11 @@ struct driver_op {
     bool sweeping; /* the flow's id may be held by the platform's own account, for a moment */
     bool swept;
 
+    char **files; /* names of the files of the flow in hand; owned */
+    size_t n_files, file_at;
+    bool files_gone; /* the user's own */
+    int file_purges;
+
     struct native_variable *variables;
     size_t n_variables;
     bool variables_listed, variables_begun, variables_made, variables_late;
@@ -187,6 +193,8 @@ void native_leave(struct driver_op *op);
 bool native_stopped(const struct driver_op *op);
 /* The server is 1.minor or later. */
 bool native_since(const struct driver_op *op, int minor);
+/* Something cannot be taken away; said once, in one line with the rest. */
+void native_residue(struct driver_op *op, const char *what);
 void native_wipe(char *secret); /* NULL allowed; does not free */
 
 /* The queue. Adding takes nothing over; false when memory ends (the operation has failed). */
@@ -242,6 +250,10 @@ void native_variables_free(struct driver_op *op);
 /* Queues what `list` (NULL: an empty one) lacks. */
 void native_variables_compare(struct driver_op *op, const cJSON *list);
 
+/* ---- files (native_file.c) ---- */
+
+void native_files_clear(struct driver_op *op);
+
 /* ---- steps ---- */
 
 extern const struct native_step native_version_read;
@@ -253,6 +265,7 @@ extern const struct native_step native_key_list, native_key_delete, native_key_c
 extern const struct native_step native_flow_get, native_flow_put, native_flow_rename,
     native_flow_list, native_flow_close, native_flow_unlock, native_flow_delete;
 extern const struct native_step native_residue_put, native_residue_delete;
+extern const struct native_step native_file_list, native_file_delete, native_file_purge;
 extern const struct native_step native_message_list, native_message_delete;
 extern const struct native_step native_variable_list, native_variable_create,
     native_variable_update, native_variable_delete;

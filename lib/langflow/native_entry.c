@@ -14,7 +14,8 @@
 
 enum {
     TOKEN_MAX = 4096,
-    LOGINS_MAX = 3,
+    LOGINS_MAX = 4,
+    LOGINS_OF_ONE = 2,      /* password, before it is set again */
     LOGIN_PAUSE_MS = 60000, /* where a 429 does not say */
     KEY_SHOWN = 8,          /* characters of a key that lists show */
 };
@@ -55,7 +56,8 @@ static bool throttled(struct driver_op *op, struct native_answer *a)
     return true;
 }
 
-/* Right after the password was set this may be a commit that is late, or another's password. */
+/* A commit that is late (1.8: 400 or 401, also for who was just activated), or the password of
+ * another operation. */
 static bool not_let_in(struct driver_op *op, struct native_answer *a)
 {
     a->out->health = HEALTH_GOOD;
@@ -66,7 +68,7 @@ static bool not_let_in(struct driver_op *op, struct native_answer *a)
                     a->r->status);
         return true;
     }
-    op->opened = false;
+    op->opened = op->logins % LOGINS_OF_ONE != 0;
     native_settle(op);
     return true;
 }
@@ -155,11 +157,11 @@ static bool is_held(const struct driver_op *op, const cJSON *key)
 static bool queue_keys(struct driver_op *op, const cJSON *keys, bool held)
 {
     const cJSON *key = NULL;
-    bool closing = op->goal == DRIVER_CLOSED;
+    bool all = op->goal == DRIVER_CLOSED || op->adopted;
     cJSON_ArrayForEach(key, keys)
     {
         char id[UUID_TEXT];
-        bool ours = closing || str_eq(json_str(key, "name"), KEY_NAME);
+        bool ours = all || str_eq(json_str(key, "name"), KEY_NAME);
         if (ours && is_held(op, key) == held && native_uuid(key, "id", id) &&
             !native_queue(op, &native_key_delete, id, NULL, NULL, held)) {
             return false;

@@ -189,7 +189,7 @@ static bool queue_flows(struct driver_op *op, const cJSON *list)
 {
     const cJSON *flow = NULL;
     bool closing = op->goal == DRIVER_CLOSED;
-    const struct native_step *step = closing ? &native_flow_close : &native_flow_delete;
+    const struct native_step *step = closing ? &native_flow_close : &native_file_list;
     cJSON_ArrayForEach(flow, list)
     {
         char id[UUID_TEXT];
@@ -219,12 +219,22 @@ static void look_for_own(struct driver_op *op, const cJSON *list)
     (void)not_found(op);
 }
 
+/* The one that is known goes as it should; the user's own delete takes the others, if not what
+ * hangs on them. */
+static bool too_long(struct driver_op *op)
+{
+    op->flows_listed = true;
+    if (op->flow_lists++ == 0 && own_id(op)) {
+        return native_queue(op, &native_file_list, own_id(op), NULL, NULL, 0);
+    }
+    native_residue(op, "the list of flows is too long to be read");
+    return true;
+}
+
 static bool feed_list(struct driver_op *op, struct native_answer *a)
 {
     if (op->goal == DRIVER_ABSENT && a->verdict == VERDICT_ODD && a->r->truncated) {
-        op->flows_listed = true; /* the user's own delete takes them, if not their messages */
-        str_copy(op->residue, sizeof(op->residue), "the list of flows is too long to be read");
-        return true;
+        return too_long(op);
     }
     cJSON *list = native_tree(a);
     bool fine = cJSON_IsArray(list);
@@ -274,7 +284,7 @@ static void build_close(struct driver_op *op, struct exchange_request *r)
         buf_adds(&r->body, ",\"endpoint_name\":");
         buf_add_json(&r->body, item->endpoint);
     }
-    if (item->unlocked > 0) {
+    if (item->tries > 0) {
         buf_adds(&r->body, ",\"locked\":true"); /* as its tenant had it */
     }
     buf_addc(&r->body, '}');
@@ -284,7 +294,7 @@ static bool feed_close(struct driver_op *op, struct native_answer *a)
 {
     struct native_flow_seen seen;
     struct native_item *item = native_item(op);
-    if (a->r->status == 423 && item->unlocked < UNLOCKS_MAX) {
+    if (a->r->status == 423 && item->tries < UNLOCKS_MAX) {
         item->step = &native_flow_unlock;
         return true;
     }
@@ -323,7 +333,7 @@ static bool feed_unlock(struct driver_op *op, struct native_answer *a)
         return false;
     }
     str_copy(a->out->external_id, sizeof(a->out->external_id), item->id);
-    item->unlocked++;
+    item->tries++;
     item->step = &native_flow_close; /* which sees for itself whether it is gone */
     return true;
 }
@@ -377,7 +387,7 @@ static void leave_messages(struct driver_op *op, const char *why)
 {
     native_queue_clear(op);
     op->messages_listed = true;
-    str_copy(op->residue, sizeof(op->residue), why);
+    native_residue(op, why);
 }
 
 /* Flows take their messages along; what is left of our own flow is named by its id. Sessions are

@@ -179,6 +179,58 @@ static bool feed_sign_up(struct driver_op *op, struct native_answer *a)
     return true;
 }
 
+/* ---- settings ---- */
+
+static void build_config(struct driver_op *op, struct exchange_request *r)
+{
+    native_url(op, r, "/api/v1/config", NULL, NULL);
+}
+
+static void see_webhooks(struct driver_op *op, bool shut)
+{
+    if (shut) {
+        add(op, LEVEL_OK, "webhooks", NULL, "want a key");
+        return;
+    }
+    add(op, LEVEL_WARN, "webhooks", "set LANGFLOW_WEBHOOK_AUTH_ENABLE=true and restart Langflow",
+        native_since(op, 10) ? "anybody runs flows through their webhooks"
+                             : "anybody runs flows through their webhooks, those of closed "
+                               "workspaces, too");
+}
+
+/* Who says nothing of them allows them. */
+static void see_rest(struct driver_op *op, const cJSON *json)
+{
+    if (json_bool(json, "allow_custom_components", true)) {
+        add(op, LEVEL_NOTE, "custom components",
+            "isolate the server: its files, its network, its environment; or set "
+            "LANGFLOW_ALLOW_CUSTOM_COMPONENTS=false where templates do without them",
+            "tenants can run Python in the server");
+    }
+    if (json_bool(json, "a2a_enabled", false)) {
+        add(op, LEVEL_NOTE, "agents", "set LANGFLOW_A2A_ENABLED=false and restart Langflow",
+            "flows can be published as agents (A2A), which closing a workspace does not look at");
+    }
+}
+
+/* Without a key that counts an answer has little in it. */
+static bool feed_config(struct driver_op *op, struct native_answer *a)
+{
+    cJSON *json = native_tree(a);
+    const cJSON *webhooks = json_get(json, "webhook_auth_enable");
+    over(op);
+    if (cJSON_IsBool(webhooks)) {
+        see_webhooks(op, cJSON_IsTrue(webhooks));
+        see_rest(op, json);
+    } else {
+        driver_report_add(op->report, LEVEL_NOTE, "webhooks", NULL,
+                          "GET /api/v1/config does not say whether they want a key (HTTP %d)",
+                          a->r->status);
+    }
+    cJSON_Delete(json);
+    return true;
+}
+
 static void build_users(struct driver_op *op, struct exchange_request *r)
 {
     native_url(op, r, "/api/v1/users/?limit=1", NULL, NULL);
@@ -233,6 +285,11 @@ static const struct native_step looks[] = {
      .method = METHOD_POST,
      .build = build_sign_up,
      .feed = feed_sign_up},
+    {.what = "reading Langflow's settings",
+     .method = METHOD_GET,
+     .as = AS_PLATFORM,
+     .build = build_config,
+     .feed = feed_config},
     {.what = "listing users without a key",
      .method = METHOD_GET,
      .build = build_users,

@@ -236,7 +236,7 @@ static const struct native_step *plan_absent(struct driver_op *op)
     if (op->user_id[0] == '\0') {
         return &native_user_list;
     }
-    if (op->flows_listed && op->messages_listed) {
+    if (op->flows_listed && op->messages_listed && op->files_gone) {
         op->emptied = true;
         return &native_user_delete;
     }
@@ -246,7 +246,10 @@ static const struct native_step *plan_absent(struct driver_op *op)
     if (!op->proven) {
         return &native_whoami;
     }
-    return op->flows_listed ? &native_message_list : &native_flow_list;
+    if (!op->flows_listed) {
+        return &native_flow_list;
+    }
+    return op->messages_listed ? &native_file_purge : &native_message_list;
 }
 
 /* ---- observations ---- */

@@ -1,7 +1,7 @@
 /*
  * The subscription's user, as the platform's account sees it: made, found, opened, closed, deleted.
  * The recorded id proves whose it is, since tenants may change their own name and optins; without
- * one, the name with our marker does.
+ * one, the name with our marker and proof does.
  */
 #include "langflow/native.h"
 
@@ -25,9 +25,12 @@ enum {
 
 /* ---- what answers say ---- */
 
-static bool has_marker(const struct driver_op *op, const cJSON *user)
+/* Where strangers may sign up they may do so under our name, with our marker. */
+static bool is_ours(const struct driver_op *op, const cJSON *user)
 {
+    const char *proof = op->target->proof;
     return str_eq(json_str(user, "optins.waldur_subscription"), op->target->marker) &&
+           (!proof || str_eq(json_str(user, "optins.waldur_proof"), proof)) &&
            !json_bool(user, "is_superuser", false);
 }
 
@@ -49,13 +52,15 @@ static void take_user(struct driver_op *op, const cJSON *user)
     take_name(op, user);
 }
 
-/* Found by name: its id is to be recorded, and a key that was held belongs to another. */
+/* Found by name: its id is to be recorded, a key that was held belongs to another, and those that
+ * it has were given to nobody. */
 static void adopt(struct driver_op *op, struct native_answer *a, const cJSON *user)
 {
     native_leave(op);
     native_uuid(user, "id", op->user_id);
     take_user(op, user);
     op->look = false;
+    op->adopted = true;
     a->out->record = !op->target->observe;
     str_copy(a->out->external_id, sizeof(a->out->external_id), op->user_id);
 }
@@ -71,6 +76,7 @@ static void forget_user(struct driver_op *op)
     op->unlisted = false;
     op->shut = false;
     op->created = false;
+    op->adopted = false;
     op->look = true;
     op->skip = 0;
     op->pages = 0;
@@ -120,6 +126,10 @@ static void add_optins(const struct driver_op *op, struct buf *b, bool closed)
 {
     buf_adds(b, "\"optins\":{\"waldur_subscription\":");
     buf_add_json(b, op->target->marker);
+    if (op->target->proof) {
+        buf_adds(b, ",\"waldur_proof\":");
+        buf_add_json(b, op->target->proof);
+    }
     if (closed) {
         buf_adds(b, ",\"waldur_status\":\"" STATUS_CLOSED "\"");
     }
@@ -342,8 +352,9 @@ static struct sighting sift(const struct driver_op *op, const cJSON *users)
         if (str_eq(id, op->user_id)) {
             s.by_id = user;
         } else if (str_eq(name, op->target->name)) {
-            s.ours = has_marker(op, user) ? user : s.ours;
-            s.foreign = has_marker(op, user) ? s.foreign : user;
+            bool ours = is_ours(op, user);
+            s.ours = ours ? user : s.ours;
+            s.foreign = ours ? s.foreign : user;
         } else if (op->taken > 0 && strcasecmp(name, op->target->name) == 0) {
             s.foreign = user; /* 1.13 takes names that differ in case for one */
         }
@@ -380,10 +391,11 @@ static void seen_foreign(struct driver_op *op, const cJSON *user)
     if (op->goal == DRIVER_PRESENT && !op->target->observe) {
         char id[UUID_TEXT] = "?";
         native_uuid(user, "id", id);
-        native_fail(op, ERR_CONFLICT,
-                    "a user \"%s\" exists in Langflow (id %s) without this subscription's marker; "
-                    "rename or remove it there, then replay",
-                    op->target->name, id);
+        native_fail(
+            op, ERR_CONFLICT,
+            "a user \"%s\" exists in Langflow (id %s) without this subscription's marker and "
+            "proof; rename or remove it there, then replay",
+            op->target->name, id);
     }
 }
 

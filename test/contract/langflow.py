@@ -23,6 +23,7 @@ import uuid
 from http_api import PrivateStandin
 
 API = "/api/v1"
+USER_FILES = "/api/v2/files"
 PROFILES = ("1.8", "1.10", "1.13")
 MARKER = "waldur-subscription:"
 EMPTY = {"nodes": [], "edges": []}
@@ -102,7 +103,7 @@ class Server:
             sent["Content-Type"] = "application/x-www-form-urlencoded"
         elif body is not None:
             body = body if isinstance(body, bytes) else json.dumps(body).encode()
-            sent["Content-Type"] = "application/json"
+            sent.setdefault("Content-Type", "application/json")
         conn = http.client.HTTPConnection(self.host, self.port, timeout=60)
         try:
             conn.request(method, path, body, sent)
@@ -306,6 +307,13 @@ class Serving(Case):
         answer = self.server.get("/auto_login")
         self.check(answer, 403)
         self.assertIs(answer.detail["auto_login"], False)
+
+    def test_settings_are_shown_to_who_has_a_key(self):
+        whole = self.check(self.server.get("/config", key=self.server.key), 200)
+        self.assertIn(whole["webhook_auth_enable"], (True, False))
+        self.assertEqual("allow_custom_components" in whole, self.version >= (1, 10))
+        for who in {}, {"key": "sk-nobodys"}:
+            self.assertNotIn("webhook_auth_enable", self.check(self.server.get("/config", **who), 200))
 
     def test_unknown_path(self):
         self.check(self.server.get("/nothing-here"), 404, "Not Found")
@@ -1139,6 +1147,68 @@ class Deletion(Case):
         self.check(self.server.delete("/users/" + str(uuid.uuid4()), key=self.server.key), 404, "User not found")
 
 
+class Files(Case):
+    """What lies on the server's disk, as its owner sees it; and whoever has a flow of the same id afterwards."""
+
+    def upload(self, path, name, tenant):
+        body = (f'--xx\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
+                'Content-Type: text/plain\r\n\r\nhello\r\n--xx--\r\n').encode()
+        return self.check(self.server.request("POST", path, body, token=tenant.token,
+                                              headers={"Content-Type": "multipart/form-data; boundary=xx"}), 201)
+
+    def of_flow(self, flow, tenant):
+        return self.check(self.server.get("/files/list/" + flow, token=tenant.token), 200)["files"]
+
+    def of_user(self, tenant):
+        return self.check(self.server.request("GET", USER_FILES, token=tenant.token), 200)
+
+    def delete(self, flow, name, tenant):
+        return self.server.delete(f"/files/delete/{flow}/{urllib.parse.quote(name, safe='')}", token=tenant.token)
+
+    def test_of_a_flow(self):
+        tenant, other = self.tenant(), self.tenant()
+        flow = tenant.flow()
+        self.assertEqual(self.of_flow(flow, tenant), [])
+        self.upload(API + "/files/upload/" + flow, "a b%+.txt", tenant)
+        name, = self.of_flow(flow, tenant)
+        self.assertTrue(name.endswith("a b%+.txt"), name)
+        self.check(self.server.get("/files/list/" + flow, token=other.token), 404)
+        self.check(self.server.get("/files/list/" + flow, key=self.server.key), 404)
+        self.check(self.delete(flow, name, other), 404)
+        self.check(self.delete(flow, "a..b", tenant), 400)
+        for _ in range(2):  # what is gone is deleted, too
+            self.check(self.delete(flow, name, tenant), 200)
+            self.assertEqual(self.of_flow(flow, tenant), [])
+
+    def test_outlive_flow_and_user(self):
+        tenant, heir = self.tenant(), self.tenant()
+        flow = tenant.flow()
+        self.upload(API + "/files/upload/" + flow, "a.txt", tenant)
+        self.check(self.server.delete("/flows/" + flow, token=tenant.token), 200)
+        self.assertTrue(eventually(lambda: self.server.get("/flows/" + flow, token=tenant.token).status == 404))
+        self.check(self.server.get("/files/list/" + flow, token=tenant.token), 404)
+        self.check(self.server.delete("/users/" + tenant.id, key=self.server.key),
+                   202 if self.version >= (1, 13) else 200)
+        self.assertTrue(eventually(tenant.gone))
+        self.check(self.server.put("/flows/" + flow, {"name": "heir", "data": EMPTY}, token=heir.token), 201)
+        self.assertTrue(eventually(lambda: self.server.get("/flows/" + flow, token=heir.token).status == 200))
+        name, = self.of_flow(flow, heir)
+        self.check(self.delete(flow, name, heir), 200)
+        self.assertEqual(self.of_flow(flow, heir), [])
+
+    def test_of_a_user(self):
+        tenant, other = self.tenant(), self.tenant()
+        self.upload(USER_FILES, "a.txt", tenant)
+        self.upload(USER_FILES, "b.txt", other)
+        self.assertTrue(eventually(lambda: len(self.of_user(tenant)) == 1, 5))
+        for n in (1, 0):
+            answer = self.check(self.server.request("DELETE", USER_FILES, token=tenant.token), 200)
+            self.assertEqual(answer, {"message": f"All {n} files deleted successfully"})
+            self.assertTrue(eventually(lambda: self.of_user(tenant) == [], 5))
+        self.assertEqual(len(self.of_user(other)), 1)
+        self.check(self.server.request("DELETE", USER_FILES, token=other.token), 200)
+
+
 class LoginLimit(Case):
     def test_too_many(self):
         limit = int(os.environ.get("LANGFLOW_LOGIN_LIMIT", "0"))
@@ -1222,17 +1292,22 @@ class Told(Case):
         tenant = self.tenant()
         flow = self.chat_flow(tenant)
         self.talk(tenant, flow, "s")
-        self.server.admin("POST", "/objects", {"kind": "message", "flow_id": flow, "text": "planted"})
+        self.server.admin("POST", "/objects", [{"kind": "message", "flow_id": flow, "text": "planted"},
+                                               {"kind": "file", "folder": flow, "name": "flow's"},
+                                               {"kind": "file", "folder": tenant.id, "name": "user's"}])
         mine = [u for u in self.server.admin("GET", "/objects")["objects"] if u["object"]["id"] == tenant.id]
         self.assertEqual([(u["marker"], u["planted"]) for u in mine], [(MARKER + tenant.name, False)])
         self.assertEqual([f["id"] for f in mine[0]["flows"]], [flow])
         self.assertEqual([m["text"] for m in mine[0]["flows"][0]["messages"]], ["hello", "planted"])
+        self.assertEqual((mine[0]["flows"][0]["files"], mine[0]["files"]), (["flow's"], ["user's"]))
         self.assertEqual([k["api_key"] for k in mine[0]["keys"]], [tenant.key])
         self.assertEqual((len(mine[0]["projects"]), mine[0]["object"]["is_active"]), (1, True))
         self.server.delete("/users/" + tenant.id, key=self.server.key)
         self.assertTrue(eventually(tenant.gone))
-        orphans = [m for m in self.server.admin("GET", "/objects")["orphans"] if m["flow_id"] == flow]
-        self.assertEqual(len(orphans), 0 if self.version >= (1, 13) else 2)
+        left = self.server.admin("GET", "/objects")
+        self.assertEqual(len([m for m in left["orphans"] if m["flow_id"] == flow]), 0 if self.version >= (1, 13) else 2)
+        self.assertEqual([f["name"] for f in left["stray_files"] if f["folder"] in (flow, tenant.id)],
+                         ["flow's"] if self.version >= (1, 13) else ["flow's", "user's"])
 
     def test_planted_users(self):
         name = "contract-" + str(uuid.uuid4())
@@ -1260,7 +1335,8 @@ class Told(Case):
         self.server.delete("/users/" + mine[0]["id"], key=self.server.key)
 
 
-CASES = (Serving, Credentials, Users, Projects, Flows, Variables, Keys, Reach, Messages, Deletion, LoginLimit, Told)
+CASES = (Serving, Credentials, Users, Projects, Flows, Variables, Keys, Reach, Messages, Deletion, Files, LoginLimit,
+         Told)
 
 
 def servers():

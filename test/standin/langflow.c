@@ -139,6 +139,25 @@ static void version(struct lf_call *c)
     }
 }
 
+/* Who brings no key that counts is told less. */
+static void config(struct lf_call *c)
+{
+    cJSON *json = cJSON_CreateObject();
+    cJSON_AddStringToObject(json, "type", c->user ? "full" : "public");
+    if (c->user) {
+        cJSON_AddBoolToObject(json, "webhook_auth_enable", c->s->settings.webhook_auth);
+        cJSON_AddStringToObject(json, "default_folder_name", "Starter Project");
+    }
+    if (c->user && c->s->minor >= 10) {
+        cJSON_AddBoolToObject(json, "allow_custom_components", c->s->settings.custom_components);
+        cJSON_AddBoolToObject(json, "custom_component_admin_only", false);
+        cJSON_AddBoolToObject(json, "authz_enabled", false);
+    }
+    if (c->user && c->s->minor >= 13)
+        cJSON_AddBoolToObject(json, "a2a_enabled", c->s->settings.a2a);
+    reply_json(c->out, 200, json);
+}
+
 static void nothing(struct lf_call *c)
 {
     c->out->status = 204;
@@ -201,6 +220,7 @@ static const struct route {
     {"GET", "/health_check", ANYBODY, 0, health_check},
     {"GET", "/api/v1/version", ANYBODY, 0, version},
     {"GET", "/api/v1/auto_login", ANYBODY, 0, lf_auto_login},
+    {"GET", "/api/v1/config", MAYBE, 0, config},
     {"POST", "/api/v1/login", ANYBODY, 0, lf_login},
     {"GET", "/api/v1/all", USER, 0, lf_components},
     {"POST", "/api/v1/users/", MAYBE, 0, lf_user_create},
@@ -237,6 +257,12 @@ static const struct route {
     {"GET", "/api/v1/monitor/messages/sessions", USER, 0, lf_message_sessions},
     {"DELETE", "/api/v1/monitor/messages/session/{}", USER, 0, lf_message_delete_session},
     {"DELETE", "/api/v1/monitor/builds", USER, 0, nothing},
+    {"POST", "/api/v1/files/upload/{id}", USER, 0, lf_file_upload},
+    {"GET", "/api/v1/files/list/{id}", USER, 0, lf_file_list},
+    {"DELETE", "/api/v1/files/delete/{id}/{}", USER, 0, lf_file_delete},
+    {"GET", "/api/v2/files", USER, 0, lf_user_file_list},
+    {"POST", "/api/v2/files", USER, 0, lf_user_file_upload},
+    {"DELETE", "/api/v2/files", USER, 0, lf_user_file_delete},
 };
 
 /* *arg is set to what stands for the braces; it points into path and is not ended by a NUL. */
@@ -251,12 +277,16 @@ static bool fits(const char *pattern, const char *path, const char **arg, size_t
         return path[before] == 0;
     *arg = path + before;
     *len = strcspn(*arg, "/");
+    if (*len && str_eq(strchr(brace, '}') + 1, "/{}"))
+        return (*arg)[*len] == '/' && (*arg)[*len + 1] && !strchr(*arg + *len + 1, '/');
     return *len && str_eq(strchr(brace, '}') + 1, *arg + *len);
 }
 
 static bool parse_body(struct lf_call *c, const struct route *route)
 {
-    bool wants = !str_eq(c->http->method, "GET") && route->fn != lf_login;
+    bool form =
+        route->fn == lf_login || route->fn == lf_file_upload || route->fn == lf_user_file_upload;
+    bool wants = !str_eq(c->http->method, "GET") && !form;
     if (!wants || !c->http->body_len)
         return true;
     c->body = reply_parse(c->out, c->http->body, c->http->body_len);
@@ -290,6 +320,7 @@ static void serve(struct lf_call *c, const struct route *route, const char *arg,
     if (len < sizeof(text) && arg)
         memcpy(text, arg, len);
     c->arg = text;
+    c->rest = arg && arg[len] ? arg + len + 1 : "";
     if (let_in(c, route) && parse_body(c, route)) {
         if (strstr(route->pattern, "{id}") && !uuid_parse(text, strlen(text), c->id))
             lf_invalid(c, "id", "Input should be a valid UUID");
@@ -379,6 +410,8 @@ static void *store_new(const char *token, const char *profile)
     s->settings.login_limit = s->minor >= 10 ? 5 : 0;
     s->settings.login_window_ms = 60000;
     s->settings.retry_after_s = 60;
+    s->settings.webhook_auth = s->minor >= 10;
+    s->settings.custom_components = true;
     /* 1.8 answers before it commits, 1.13 erases in the background. */
     s->settings.erase_ms = s->minor == 8 ? 20 : s->minor == 13 ? 300 : 0;
     if (add_superuser(s, token))

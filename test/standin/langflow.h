@@ -10,11 +10,21 @@
 #include "base/uuid.h"
 #include "standin.h"
 
-enum lf_kind { LF_USER, LF_PROJECT, LF_FLOW, LF_VARIABLE, LF_KEY, LF_TOKEN, LF_MESSAGE, LF_KINDS };
+enum lf_kind {
+    LF_USER,
+    LF_PROJECT,
+    LF_FLOW,
+    LF_VARIABLE,
+    LF_KEY,
+    LF_TOKEN,
+    LF_MESSAGE,
+    LF_FILE,
+    LF_KINDS
+};
 
 enum { LF_BUCKETS = 16384, LF_BODY_MAX = 8 * 1024 * 1024, LF_TOKENS_MAX = 16 };
 
-/* One row. Users and messages hang on no owner, everything else on its user. */
+/* One row, or file. Users, messages and files hang on no owner, everything else on its user. */
 struct lf_record {
     enum lf_kind kind;
     uint64_t seq;
@@ -24,6 +34,10 @@ struct lf_record {
     cJSON *json;  /* as it is shown, but for what depends on the version */
     char *alias;  /* second way to find it; NULL for none */
     char *secret; /* a user's password; the key itself */
+    /* Of a user: what logins go by until the last change of it is committed. */
+    int64_t changed_ms;
+    bool was_active;
+    char *old_secret;
     struct lf_record *owner;
     int64_t from_ms;               /* not seen before: the commit comes after the answer */
     int64_t until_ms;              /* 0: not being deleted */
@@ -39,6 +53,7 @@ struct lf_settings {
     int64_t login_window_ms;
     int64_t retry_after_s; /* what those are told that were too many */
     bool new_user_is_active, signup, auto_login;
+    bool webhook_auth, custom_components, a2a;
     bool frontend; /* a page is answered where there is nothing (404) */
     bool shuffle;  /* lists of users have no order */
 };
@@ -61,6 +76,7 @@ struct lf_call {
     struct reply *out;
     struct lf_record *user; /* who calls; NULL: nobody */
     const char *arg;        /* what stands for {} in the route */
+    const char *rest;       /* likewise for a second {} */
     char id[UUID_TEXT];     /* arg, where the route wants a UUID */
     cJSON *body;
 };
@@ -149,6 +165,17 @@ void lf_message_delete(struct lf_call *c);
 void lf_message_delete_session(struct lf_call *c);
 struct lf_record *lf_message_new(struct lf_store *s, const char *flow_id, const char *session,
                                  const char *text);
+
+void lf_file_upload(struct lf_call *c);
+void lf_file_list(struct lf_call *c);
+void lf_file_delete(struct lf_call *c);
+void lf_user_file_upload(struct lf_call *c);
+void lf_user_file_list(struct lf_call *c);
+void lf_user_file_delete(struct lf_call *c);
+/* In a folder of a flow's or a user's id. */
+struct lf_record *lf_file_new(struct lf_store *s, const char *folder, const char *name);
+cJSON *lf_file_names(const struct lf_store *s, const char *folder);
+void lf_files_erase(struct lf_store *s, const char *folder);
 
 struct lf_record *lf_variable_new(struct lf_store *s, struct lf_record *user, const cJSON *wanted);
 void lf_variable_placeholders(struct lf_store *s, struct lf_record *user);

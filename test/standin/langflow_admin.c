@@ -22,6 +22,9 @@ static cJSON *show_settings(const struct lf_settings *s)
     cJSON_AddBoolToObject(json, "new_user_is_active", s->new_user_is_active);
     cJSON_AddBoolToObject(json, "signup", s->signup);
     cJSON_AddBoolToObject(json, "auto_login", s->auto_login);
+    cJSON_AddBoolToObject(json, "webhook_auth", s->webhook_auth);
+    cJSON_AddBoolToObject(json, "custom_components", s->custom_components);
+    cJSON_AddBoolToObject(json, "a2a", s->a2a);
     cJSON_AddBoolToObject(json, "frontend", s->frontend);
     cJSON_AddBoolToObject(json, "shuffle", s->shuffle);
     return json;
@@ -37,6 +40,9 @@ static void change_settings(struct lf_settings *s, const cJSON *body)
     s->new_user_is_active = json_bool(body, "new_user_is_active", s->new_user_is_active);
     s->signup = json_bool(body, "signup", s->signup);
     s->auto_login = json_bool(body, "auto_login", s->auto_login);
+    s->webhook_auth = json_bool(body, "webhook_auth", s->webhook_auth);
+    s->custom_components = json_bool(body, "custom_components", s->custom_components);
+    s->a2a = json_bool(body, "a2a", s->a2a);
     s->frontend = json_bool(body, "frontend", s->frontend);
     s->shuffle = json_bool(body, "shuffle", s->shuffle);
 }
@@ -98,6 +104,12 @@ static struct lf_record *plant_message(struct lf_store *s, const cJSON *wanted)
     return flow ? lf_message_new(s, flow, session ? session : flow, text ? text : "") : NULL;
 }
 
+static struct lf_record *plant_file(struct lf_store *s, const cJSON *wanted)
+{
+    const char *folder = json_str(wanted, "folder"), *name = json_str(wanted, "name");
+    return folder && name ? lf_file_new(s, folder, name) : NULL;
+}
+
 static bool plant_one(struct lf_store *s, const cJSON *wanted, cJSON *ids)
 {
     const char *kind = json_str(wanted, "kind");
@@ -108,6 +120,8 @@ static bool plant_one(struct lf_store *s, const cJSON *wanted, cJSON *ids)
         r = plant_user(s, wanted);
     else if (str_eq(kind, "message"))
         r = plant_message(s, wanted);
+    else if (str_eq(kind, "file"))
+        r = plant_file(s, wanted);
     else if (user && json_str(wanted, "name"))
         r = lf_flow_new(s, user, json_str(wanted, "id"), wanted);
     if (!r)
@@ -137,9 +151,10 @@ void lf_plant(void *store, const cJSON *objects, struct reply *out)
         return;
     }
     cJSON_Delete(answer);
-    reply_detail(out, 422,
-                 "a user needs a username, a message a flow_id, a flow a user_id and a "
-                 "name");
+    reply_detail(
+        out, 422,
+        "a user needs a username, a message a flow_id, a flow a user_id and a name, a file "
+        "a folder (of a flow's or user's id) and a name");
 }
 
 /* ---- listing ---- */
@@ -167,12 +182,13 @@ static void add_owned(const struct lf_record *user, enum lf_kind kind, const cha
     }
 }
 
-static void add_messages(const struct lf_store *s, cJSON *flows)
+static void add_left(const struct lf_store *s, cJSON *flows)
 {
     cJSON *flow;
     cJSON_ArrayForEach(flow, flows)
     {
         const char *id = json_str(flow, "id");
+        cJSON_AddItemToObject(flow, "files", lf_file_names(s, id));
         cJSON *list = cJSON_AddArrayToObject(flow, "messages");
         struct lf_record *m = lf_by_alias(s, LF_MESSAGE, id, NULL);
         for (; m; m = lf_by_alias(s, LF_MESSAGE, id, m))
@@ -193,11 +209,22 @@ static cJSON *show_user(const struct lf_store *s, const struct lf_record *user)
     add_owned(user, LF_FLOW, "flows", json);
     add_owned(user, LF_VARIABLE, "variables", json);
     add_owned(user, LF_KEY, "keys", json);
-    add_messages(s, cJSON_GetObjectItemCaseSensitive(json, "flows"));
+    cJSON_AddItemToObject(json, "files", lf_file_names(s, user->id));
+    add_left(s, cJSON_GetObjectItemCaseSensitive(json, "flows"));
     return json;
 }
 
-/* Everything that is there, committed or not; orphans are messages whose flow is gone. */
+static void add_strays(const struct lf_store *s, cJSON *to)
+{
+    cJSON *strays = cJSON_AddArrayToObject(to, "stray_files");
+    for (const struct lf_record *f = s->first[LF_FILE]; f; f = f->next) {
+        if (!lf_find(s, LF_FLOW, f->alias) && !lf_find(s, LF_USER, f->alias))
+            cJSON_AddItemToArray(strays, cJSON_Duplicate(f->json, true));
+    }
+}
+
+/* Everything that is there, committed or not; orphans are messages whose flow is gone, stray files
+ * those whose flow or user is. */
 void lf_list(void *store, struct reply *out)
 {
     struct lf_store *s = store;
@@ -210,6 +237,7 @@ void lf_list(void *store, struct reply *out)
         if (!lf_find(s, LF_FLOW, m->alias))
             cJSON_AddItemToArray(orphans, cJSON_Duplicate(m->json, true));
     }
+    add_strays(s, json);
     cJSON_AddNumberToObject(json, "created", (double)s->created);
     cJSON_AddNumberToObject(json, "deleted", (double)s->deleted);
     reply_json(out, 200, json);

@@ -104,7 +104,8 @@ struct lf_record *lf_add(struct lf_store *s, enum lf_kind kind, struct lf_record
     r->owner = owner;
     r->json = json;
     r->seq = ++s->seq;
-    r->from_ms = s->now_ms + (kind == LF_USER || kind == LF_TOKEN ? 0 : s->settings.commit_ms);
+    bool at_once = kind == LF_USER || kind == LF_TOKEN || kind == LF_FILE;
+    r->from_ms = s->now_ms + (at_once ? 0 : s->settings.commit_ms);
     if (id)
         str_copy(r->id, sizeof(r->id), id);
     else
@@ -129,6 +130,7 @@ static void erase_row(struct lf_store *s, struct lf_record *r)
     unlink_all(s, r);
     cJSON_Delete(r->json);
     free(r->secret);
+    free(r->old_secret);
     free(r);
 }
 
@@ -154,6 +156,8 @@ static void erase_flows_of(struct lf_store *s, struct lf_record *project)
 
 static void erase_owned(struct lf_store *s, struct lf_record *user)
 {
+    if (s->minor >= 13)
+        lf_files_erase(s, user->id);
     /* From the last kind on: a project would take its flows, messages and all. */
     for (int kind = LF_KINDS - 1; kind >= 0; kind--) {
         for (struct lf_record *r = user->first[kind], *next; r; r = next) {
@@ -180,7 +184,8 @@ static void erase(struct lf_store *s, struct lf_record *r)
 
 void lf_remove(struct lf_store *s, struct lf_record *r, int64_t ms)
 {
-    int64_t wait = s->settings.commit_ms > ms ? s->settings.commit_ms : ms;
+    int64_t commit_ms = r->kind == LF_FILE ? 0 : s->settings.commit_ms;
+    int64_t wait = commit_ms > ms ? commit_ms : ms;
     if (wait <= 0) {
         erase(s, r);
     } else if (!r->until_ms) {

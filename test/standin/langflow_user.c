@@ -117,6 +117,14 @@ static void give_token(struct lf_call *c, struct lf_record *user)
     lf_variable_placeholders(c->s, user);
 }
 
+static void answer_inactive(struct lf_call *c, const struct lf_record *user)
+{
+    if (json_str(user->json, "last_login_at"))
+        reply_detail(c->out, 401, "Inactive user");
+    else
+        reply_detail(c->out, 400, "Waiting for approval");
+}
+
 void lf_login(struct lf_call *c)
 {
     char name[FORM_VALUE_MAX], password[FORM_VALUE_MAX];
@@ -128,10 +136,10 @@ void lf_login(struct lf_call *c)
         return;
     }
     struct lf_record *user = lf_by_alias(c->s, LF_USER, name, NULL);
-    if (user && !json_bool(user->json, "is_active", false)) {
-        bool known = json_str(user->json, "last_login_at") != NULL;
-        reply_detail(c->out, known ? 401 : 400, known ? "Inactive user" : "Waiting for approval");
-    } else if (!user || !str_eq(user->secret, password)) {
+    bool late = user && c->s->now_ms < user->changed_ms;
+    if (user && !(late ? user->was_active : json_bool(user->json, "is_active", false))) {
+        answer_inactive(c, user);
+    } else if (!user || !str_eq(late ? user->old_secret : user->secret, password)) {
         reply_detail(c->out, 401, "Incorrect username or password");
         reply_header(c->out, "WWW-Authenticate", "Bearer");
     } else {
@@ -361,6 +369,14 @@ static bool rename_user(struct lf_call *c, struct lf_record *user, const char *n
     return !name || lf_alias(c->s, user, name);
 }
 
+static void keep_old(const struct lf_store *s, struct lf_record *user)
+{
+    free(user->old_secret);
+    user->old_secret = str_dup(user->secret);
+    user->was_active = json_bool(user->json, "is_active", false);
+    user->changed_ms = s->now_ms + s->settings.commit_ms;
+}
+
 void lf_user_patch(struct lf_call *c)
 {
     static const char *const members[] = {"username",     "profile_image", "is_active",
@@ -375,6 +391,7 @@ void lf_user_patch(struct lf_call *c)
     }
     if (!rename_user(c, user, json_str(c->body, "username")))
         return;
+    keep_old(c->s, user);
     lf_take(user->json, c->body, members);
     add_now(user->json, "updated_at");
     if (password && *password) {

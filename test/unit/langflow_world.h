@@ -24,6 +24,7 @@
 #define WORLD_NAME         "acme-corp-website-support-csa-001"
 #define WORLD_MARKER       "waldur-subscription:" WORLD_SUBSCRIPTION
 #define WORLD_OTHER        "waldur-subscription:99999999-6a0e-4c55-8f1e-5d2f0c9b7a99"
+#define WORLD_PROOF        "0123456789abcdef0123456789abcdef"
 #define WORLD_FLOW         "customer-support-agent-v1"
 #define WORLD_COLLECTION   "ragflow-secret-of-this-subscription"
 #define WORLD_DATA         "{\"nodes\":[{\"id\":\"n1\",\"data\":{\"type\":\"ChatInput\"}}],\"edges\":[]}"
@@ -70,6 +71,7 @@ struct world {
     /* the run that was last */
     int requests, waits, changes, logins;
     int turns_max; /* 0: WORLD_TURNS_MAX */
+    int blamed;    /* answers that tell of a server that lets nobody in */
     int64_t waited_ms;
     char trace[WORLD_TRACE_MAX];
     size_t trace_len;
@@ -165,6 +167,19 @@ static inline void world_plant(struct world *w, const char *json, char id[UUID_T
     cJSON_Delete(answer);
 }
 
+static inline void world_plant_file(struct world *w, const char *folder, const char *name)
+{
+    char *text = NULL;
+    cJSON *wanted = cJSON_CreateObject();
+    cJSON_AddStringToObject(wanted, "kind", "file");
+    cJSON_AddStringToObject(wanted, "folder", folder);
+    cJSON_AddStringToObject(wanted, "name", name);
+    text = json_text(wanted);
+    world_plant(w, text, NULL);
+    free(text);
+    cJSON_Delete(wanted);
+}
+
 /* One call as somebody: `key` in x-api-key. The answer's tree, NULL where it is none. */
 static inline cJSON *world_call(struct world *w, enum exchange_method method, const char *path,
                                 const char *key, const char *body, int *status)
@@ -258,6 +273,7 @@ static inline void world_aim(struct world *w)
                                        .subscription = WORLD_SUBSCRIPTION,
                                        .name = WORLD_NAME,
                                        .marker = WORLD_MARKER,
+                                       .proof = WORLD_PROOF,
                                        .settle_ms = 2000,
                                        .flow_id = WORLD_FLOW,
                                        .flow_uuid = w->flow_uuid,
@@ -311,7 +327,8 @@ static inline void world_say(struct world *w, const char *fmt, ...)
 /* Nothing secret in words that end up in logs and tables. */
 static inline void world_check_words(struct world *w, const struct err *e)
 {
-    const char *const secrets[] = {w->password, w->secret, WORLD_COLLECTION, "eyJhbGci"};
+    const char *const secrets[] = {w->password, w->secret, WORLD_COLLECTION, WORLD_PROOF,
+                                   "eyJhbGci"};
     for (size_t i = 0; i < ARRAY_LEN(secrets); i++) {
         if (secrets[i][0] && strstr(e->msg, secrets[i])) {
             WORLD_FAIL(w, "a secret in an error: %s", e->msg);
@@ -510,6 +527,7 @@ static inline void world_ask(struct world *w, struct driver_op *op, const struct
     } else {
         w->outcome.effect = a->effect ? EFFECT_UNKNOWN : EFFECT_NONE;
     }
+    w->blamed += (r.status == 401 || r.status == 403) && w->outcome.health != HEALTH_GOOD;
     world_say(w, "%s %.120s %s%d\n", exchange_method_name(a->request.method), path,
               w->crashed ? "crash " : "", r.status);
     world_check_words(w, &w->outcome.err);
@@ -518,7 +536,7 @@ static inline void world_ask(struct world *w, struct driver_op *op, const struct
 
 static inline void world_prepare(struct world *w)
 {
-    w->requests = w->waits = w->changes = w->logins = 0;
+    w->requests = w->waits = w->changes = w->logins = w->blamed = 0;
     w->waited_ms = 0;
     w->trace_len = 0;
     w->trace[0] = '\0';
@@ -659,6 +677,9 @@ static inline void world_check_present(struct world *w)
         json_get(user, "object.optins.waldur_status")) {
         WORLD_FAIL(w, "the user is not open");
     }
+    if (!str_eq(json_str(user, "object.optins.waldur_proof"), w->target.proof)) {
+        WORLD_FAIL(w, "the user bears no proof");
+    }
     if (cJSON_GetArraySize(keys) != 1 || !str_eq(json_str(key, "api_key"), w->secret)) {
         WORLD_FAIL(w, "%d keys, or another than is recorded", cJSON_GetArraySize(keys));
     }
@@ -698,6 +719,9 @@ static inline void world_check_closed(struct world *w)
         !str_eq(json_str(user, "object.optins.waldur_status"), "closed")) {
         WORLD_FAIL(w, "the user is not closed");
     }
+    if (!str_eq(json_str(user, "object.optins.waldur_proof"), w->target.proof)) {
+        WORLD_FAIL(w, "the user bears no proof");
+    }
     if (cJSON_GetArraySize(json_get(user, "keys")) != 0) {
         WORLD_FAIL(w, "keys are left");
     }
@@ -724,6 +748,9 @@ static inline void world_check_absent(struct world *w)
     cJSON *all = product_admin(&w->product, "GET", "/objects", NULL);
     if (cJSON_GetArraySize(json_get(all, "orphans")) != 0) {
         WORLD_FAIL(w, "messages are left");
+    }
+    if (cJSON_GetArraySize(json_get(all, "stray_files")) != 0) {
+        WORLD_FAIL(w, "files are left");
     }
     cJSON_Delete(all);
 }

@@ -151,6 +151,50 @@ static void addresses_cannot_be_guessed(void **state)
     account_free(a);
 }
 
+/* What tells a workspace's user from a stranger's of the same name. */
+static void proofs_cannot_be_guessed(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct err err;
+    struct driver_target t = {0};
+    char first[SECRET_TAG_LEN + 1], wanted[SECRET_TAG_LEN + 1];
+    begin(&f, "shared", "own");
+    struct account *a = made(&f);
+    account_fill(a, &t);
+    secret_tag(f.config.master_key, "shared-eu/workspace/" SUBSCRIPTION, wanted);
+    assert_string_equal(t.proof, wanted);
+    str_copy(first, sizeof(first), t.proof);
+    err_set(&err, ERR_REFUSED, "no: %s", first);
+    account_redact(a, &err);
+    assert_null(strstr(err.msg, first));
+    account_free(a);
+
+    f.job.runtime_name = "another";
+    a = made(&f);
+    assert_string_not_equal(a->proof, first);
+    account_free(a);
+    f.job.runtime_name = "shared-eu";
+
+    str_copy(f.job.subscription, sizeof(f.job.subscription), ORGANIZATION);
+    f.job.sealed_keys[PRODUCT_RAGFLOW] = NULL;
+    a = made(&f);
+    assert_string_not_equal(a->proof, first);
+    account_free(a);
+    str_copy(f.job.subscription, sizeof(f.job.subscription), SUBSCRIPTION);
+
+    f.config.master_key[0] ^= 1;
+    a = made(&f);
+    assert_string_not_equal(a->proof, first);
+    account_free(a);
+
+    f.config.has_master_key = false;
+    a = made(&f);
+    account_fill(a, &t);
+    assert_null(t.proof);
+    account_free(a);
+}
+
 static void another_master_key_is_told(void **state)
 {
     (void)state;
@@ -195,10 +239,12 @@ static void words_of_servers_are_redacted(void **state)
     struct fixture f;
     struct err err;
     begin(&f, "subscription", "own");
+    char password[SECRET_PASSWORD_LEN + 1];
     struct account *a = made(&f);
-    err_set(&err, ERR_REFUSED, "no: %s and %s", a->password, a->collection_key);
+    str_copy(password, sizeof(password), a->password);
+    err_set(&err, ERR_REFUSED, "no: %s and %s", password, a->collection_key);
     account_redact(a, &err);
-    assert_null(strstr(err.msg, a->password));
+    assert_null(strstr(err.msg, password));
     assert_null(strstr(err.msg, TENANT_KEY));
     assert_true(str_starts(err.msg, "no: ****"));
     account_free(a);
@@ -217,6 +263,7 @@ int main(void)
         cmocka_unit_test(which_key_a_workspace_gets),
         cmocka_unit_test(targets_say_nothing_where_there_is_nothing),
         cmocka_unit_test(addresses_cannot_be_guessed),
+        cmocka_unit_test(proofs_cannot_be_guessed),
         cmocka_unit_test(another_master_key_is_told),
         cmocka_unit_test(nothing_is_kept_without_a_master_key),
         cmocka_unit_test(words_of_servers_are_redacted),

@@ -112,12 +112,16 @@ static void goals_follow_one_another(void **state)
 
 static void a_strangers_user_is_a_conflict_and_left_alone(void **state)
 {
-    static const char *const optins[] = {"{}", "{\"waldur_subscription\":\"" WORLD_OTHER "\"}"};
+    /* The last two are made to look like ours. */
+    static const char *const optins[] = {"{}", "{\"waldur_subscription\":\"" WORLD_OTHER "\"}",
+                                         "{\"waldur_subscription\":\"" WORLD_MARKER "\"}",
+                                         "{\"waldur_subscription\":\"" WORLD_MARKER
+                                         "\",\"waldur_proof\":\"0123\"}"};
     (void)state;
     for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
         for (size_t i = 0; i < ARRAY_LEN(optins); i++) {
             struct world w;
-            char text[300];
+            char text[400];
             world_begin(&w, profiles[p]);
             snprintf(text, sizeof(text),
                      "{\"username\":\"" WORLD_NAME "\",\"optins\":%s,\"keys\":[\"sk-x\"]}",
@@ -146,7 +150,8 @@ static void a_superuser_is_never_adopted(void **state)
         snprintf(path, sizeof(path), "/users/%s", w.superuser_id);
         world_do(&w, METHOD_PATCH, path, PRODUCT_TOKEN,
                  "{\"username\":\"" WORLD_NAME
-                 "\",\"optins\":{\"waldur_subscription\":\"" WORLD_MARKER "\"}}");
+                 "\",\"optins\":{\"waldur_subscription\":\"" WORLD_MARKER
+                 "\",\"waldur_proof\":\"" WORLD_PROOF "\"}}");
         expect_failure(&w, DRIVER_PRESENT, ERR_CONFLICT, WORLD_NAME);
         for (size_t i = 0; i < ARRAY_LEN(goals); i++) {
             world_must(&w, goals[i]);
@@ -182,6 +187,32 @@ static void what_an_earlier_attempt_made_is_adopted(void **state)
         w.external_id[0] = '\0';
         world_must(&w, DRIVER_ABSENT);
         world_check(&w, DRIVER_ABSENT);
+        world_end(&w);
+    }
+}
+
+/* Made, and the process was gone before it heard of it; meanwhile somebody got a key. */
+static void what_is_adopted_after_a_crash_keeps_no_key(void **state)
+{
+    static const char *const proofs[] = {WORLD_PROOF, NULL};
+    (void)state;
+    for (size_t p = 0; p < ARRAY_LEN(profiles) * ARRAY_LEN(proofs); p++) {
+        struct world w;
+        world_begin(&w, profiles[p / ARRAY_LEN(proofs)]);
+        w.target.proof = proofs[p % ARRAY_LEN(proofs)];
+        world_must(&w, DRIVER_PRESENT);
+        world_do(&w, METHOD_POST, "/api_key/", w.secret, "{\"name\":\"somebody's\"}");
+        world_now_ms += 1000;
+        w.external_id[0] = w.secret[0] = '\0';
+        world_must(&w, DRIVER_PRESENT);
+        world_check(&w, DRIVER_PRESENT);
+        /* Recorded, it may have keys of its tenant's. */
+        world_do(&w, METHOD_POST, "/api_key/", w.secret, "{\"name\":\"the tenant's\"}");
+        w.secret[0] = '\0';
+        world_must(&w, DRIVER_PRESENT);
+        cJSON *user = world_ours(&w);
+        assert_int_equal(cJSON_GetArraySize(json_get(user, "keys")), 2);
+        cJSON_Delete(user);
         world_end(&w);
     }
 }
@@ -896,6 +927,7 @@ static void a_refused_superuser_is_the_runtimes_matter(void **state)
         w.meddle = refuse_platform;
         expect_failure(&w, DRIVER_PRESENT, ERR_UNAUTHORIZED, "Invalid API key");
         assert_int_equal(w.outcome.health, HEALTH_AS_SEEN);
+        assert_int_equal(w.blamed, 1);
         assert_int_equal(w.waits, str_eq(profiles[p], "1.8"));
         world_end(&w);
     }
@@ -927,12 +959,10 @@ static void contradictions_come_to_an_end(void **state)
     }
 }
 
-static void note_health(struct world *w, const struct exchange_request *r,
-                        struct exchange_response *out)
+static void count_refusals(struct world *w, const struct exchange_request *r,
+                           struct exchange_response *out)
 {
     int *refusals = w->meddle_ctx;
-    /* What the answer before was said to mean. */
-    assert_true(w->outcome.err.class == ERR_NONE || w->outcome.health == HEALTH_GOOD);
     *refusals += out->status == 403 && str_eq(r->credential, "sk-revoked");
 }
 
@@ -945,11 +975,71 @@ static void a_refused_tenant_is_not(void **state)
         world_begin(&w, profiles[p]);
         world_must(&w, DRIVER_PRESENT);
         str_copy(w.secret, sizeof(w.secret), "sk-revoked");
-        w.meddle = note_health;
+        w.meddle = count_refusals;
         w.meddle_ctx = &refusals;
         world_must(&w, DRIVER_PRESENT);
         assert_int_equal(refusals, str_eq(profiles[p], "1.8") ? 2 : 1);
+        assert_int_equal(w.blamed, 0);
         world_check(&w, DRIVER_PRESENT);
+        world_end(&w);
+    }
+}
+
+static int count_of(const char *text, const char *part)
+{
+    int n = 0;
+    while ((text = strstr(text, part))) {
+        text += strlen(part);
+        n++;
+    }
+    return n;
+}
+
+/* 1.8 says that a user is active before it lets it in, and tells who never was in something else.
+ * Waiting is all that helps; a new password would be as late. */
+static void a_late_activation_is_waited_for(void **state)
+{
+    static const char *const refused[] = {"login 400", "login 401"};
+    struct world w;
+    (void)state;
+    world_begin(&w, "1.8");
+    world_settings(&w, "{\"commit_ms\":1500}");
+    for (size_t i = 0; i < ARRAY_LEN(refused); i++) {
+        world_must(&w, DRIVER_PRESENT);
+        if (w.logins != 2 || w.blamed || !strstr(w.trace, refused[i]) ||
+            count_of(w.trace, "PATCH /api/v1/users/") != 1) {
+            WORLD_FAIL(&w, "%d logins, blamed %d times", w.logins, w.blamed);
+        }
+        world_check(&w, DRIVER_PRESENT);
+        world_must(&w, DRIVER_CLOSED);
+        world_check(&w, DRIVER_CLOSED);
+    }
+    world_end(&w);
+}
+
+static void shut_out(struct world *w, const struct exchange_request *r,
+                     struct exchange_response *out)
+{
+    (void)w;
+    if (strstr(r->url, "/login")) {
+        out->status = 401;
+        out->body = "{\"detail\":\"Inactive user\"}";
+        out->body_len = strlen(out->body);
+    }
+}
+
+static void a_login_that_is_never_let_in_is_not_the_runtimes_matter(void **state)
+{
+    (void)state;
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        struct world w;
+        world_begin(&w, profiles[p]);
+        w.meddle = shut_out;
+        expect_failure(&w, DRIVER_PRESENT, ERR_UNKNOWN, "does not let the workspace's user in");
+        assert_int_equal(w.logins, 4);
+        assert_int_equal(w.blamed, 0);
+        assert_int_equal(w.outcome.health, HEALTH_GOOD);
+        assert_int_equal(count_of(w.trace, "PATCH /api/v1/users/"), 2);
         world_end(&w);
     }
 }
@@ -1252,6 +1342,34 @@ static void messages_that_outlive_their_flow_go(void **state)
     }
 }
 
+/* Names are the tenant's to choose. */
+static void a_purge_takes_files(void **state)
+{
+    static const char *const names[] = {"a.txt", "b%2e c?x=1&y#z.txt", "\xc3\xa9.pdf", "+ .csv",
+                                        "a.b"};
+    (void)state;
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        struct world w;
+        char second[UUID_TEXT], text[200];
+        world_begin(&w, profiles[p]);
+        world_must(&w, DRIVER_PRESENT);
+        snprintf(text, sizeof(text), "{\"kind\":\"flow\",\"user_id\":\"%s\",\"name\":\"more\"}",
+                 w.external_id);
+        world_plant(&w, text, second);
+        world_plant_file(&w, w.stranger_id, "theirs.txt");
+        world_know_stranger(&w);
+        for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+            world_plant_file(&w, w.flow_uuid, names[i]);
+            world_plant_file(&w, second, names[i]);
+            world_plant_file(&w, w.external_id, names[i]);
+        }
+        world_must(&w, DRIVER_ABSENT);
+        assert_string_equal(w.last.residue, "");
+        world_check(&w, DRIVER_ABSENT);
+        world_end(&w);
+    }
+}
+
 static void cut_flows(struct world *w, const struct exchange_request *r,
                       struct exchange_response *out)
 {
@@ -1277,6 +1395,107 @@ static void more_flows_than_can_be_read_go_with_their_user(void **state)
     world_end(&w);
 }
 
+/* Files that stay are told, and nothing else stays for their sake. */
+static void files_that_stay_are_told(void **state)
+{
+    static const char *const names[] = {"../../etc/passwd", "..", "a/b", "a\\b", "a\nb", "", "."};
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        struct world w;
+        world_begin(&w, "1.13");
+        world_must(&w, DRIVER_PRESENT);
+        world_plant_file(&w, w.flow_uuid, names[i]);
+        world_plant_file(&w, w.flow_uuid, "fine.txt");
+        world_must(&w, DRIVER_ABSENT);
+        assert_string_equal(w.last.residue, "files of a flow have names that cannot be asked for");
+        assert_null(strstr(w.trace, "delete/../"));
+        assert_non_null(strstr(w.trace, "/fine.txt 200"));
+        world_now_ms += 10000;
+        assert_int_equal(world_count(&w), 0);
+        world_end(&w);
+    }
+}
+
+struct refusal {
+    const char *path;
+    int status;
+    const char *body;
+};
+
+static void refuse_files(struct world *w, const struct exchange_request *r,
+                         struct exchange_response *out)
+{
+    const struct refusal *refusal = w->meddle_ctx;
+    if (strstr(r->url, refusal->path)) {
+        out->status = refusal->status;
+        out->body = refusal->body;
+        out->body_len = strlen(out->body);
+        str_copy(out->content_type, sizeof(out->content_type),
+                 out->body[0] == '<' ? "text/html" : "application/json");
+    }
+}
+
+static void files_never_block_a_purge(void **state)
+{
+    static const struct {
+        struct refusal refusal;
+        const char *residue;
+    } cases[] = {
+        {{"/v1/files/list/", 404, "{}"}, ""},
+        {{"/v1/files/list/", 405, "{}"}, ""},
+        {{"/v1/files/list/", 500, "{}"}, "listed"},
+        {{"/v1/files/list/", 400, "{}"}, "listed"},
+        {{"/v1/files/list/", 200, "<html>"}, "listed"},
+        {{"/v1/files/list/", 200, "{\"files\":[\"always.txt\"]}"}, "files of a flow could"},
+        {{"/v1/files/list/", 200, "{\"files\":[1,null,{}]}"}, "names"},
+        {{"/v2/files", 404, "{}"}, ""},
+        {{"/v2/files", 405, "{}"}, ""},
+        {{"/v2/files", 400, "{}"}, "files of the user"},
+        {{"/v2/files", 500, "{}"}, "files of the user"},
+        {{"/v2/files", 200, "<html>"}, "files of the user"},
+        {{"/v2/files", 200, "{\"message\":\"Failed to delete files.\"}"}, "files of the user"},
+        {{"/files", 404, "{}"}, ""},
+        {{"/files", 500, "{}"}, "; "},
+    };
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct world w;
+        struct refusal refusal = cases[i].refusal;
+        world_begin(&w, "1.10");
+        world_must(&w, DRIVER_PRESENT);
+        w.meddle = refuse_files;
+        w.meddle_ctx = &refusal;
+        world_must(&w, DRIVER_ABSENT);
+        if (!strstr(w.last.residue, cases[i].residue) ||
+            (!cases[i].residue[0] && w.last.residue[0])) {
+            WORLD_FAIL(&w, "case %zu: residue \"%s\"", i, w.last.residue);
+        }
+        world_check(&w, DRIVER_ABSENT);
+        world_end(&w);
+    }
+}
+
+static void the_list_says_which_files_are_gone(void **state)
+{
+    static const int statuses[] = {500, 400, 404, 200};
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(statuses); i++) {
+        struct world w;
+        /* Whatever the deletes are said to have done. */
+        struct refusal refusal = {"/v1/files/delete/", statuses[i], "{}"};
+        world_begin(&w, "1.10");
+        world_must(&w, DRIVER_PRESENT);
+        world_plant_file(&w, w.flow_uuid, "one.txt");
+        world_plant_file(&w, w.flow_uuid, "two.txt");
+        w.meddle = refuse_files;
+        w.meddle_ctx = &refusal;
+        world_must(&w, DRIVER_ABSENT);
+        assert_string_equal(w.last.residue, "");
+        world_check(&w, DRIVER_ABSENT);
+        world_end(&w);
+    }
+}
+
 /* Whoever comes before the erasure is over must not take what is there for what will be. */
 static void an_accepted_delete_is_not_yet_done(void **state)
 {
@@ -1287,7 +1506,7 @@ static void an_accepted_delete_is_not_yet_done(void **state)
         world_begin(&w, profiles[p]);
         world_must(&w, DRIVER_PRESENT);
         w.blow = BLOW_500_BEFORE;
-        w.at = 6; /* the look after the delete */
+        w.at = 8; /* the look after the delete */
         assert_false(world_run(&w, DRIVER_ABSENT));
         assert_non_null(strstr(w.trace, "DELETE /api/v1/users/"));
         assert_int_equal(w.open, !at_once);
@@ -1425,6 +1644,13 @@ static void check_level(const struct driver_report *r, const char *subject, enum
     }
 }
 
+static void check_silence(const struct driver_report *r, const char *subject)
+{
+    for (size_t i = 0; i < r->n; i++) {
+        assert_string_not_equal(r->findings[i].subject, subject);
+    }
+}
+
 static void an_inspection_says_what_to_mend(void **state)
 {
     (void)state;
@@ -1439,6 +1665,10 @@ static void an_inspection_says_what_to_mend(void **state)
         check_level(&report, "credential", LEVEL_OK, "");
         check_level(&report, "automatic login", LEVEL_OK, "");
         check_level(&report, "open sign-up", old ? LEVEL_BAD : LEVEL_OK, old ? "upgrade" : "");
+        check_level(&report, "webhooks", old ? LEVEL_WARN : LEVEL_OK,
+                    old ? "LANGFLOW_WEBHOOK_AUTH_ENABLE=true" : "");
+        check_level(&report, "custom components", LEVEL_NOTE, "isolate");
+        check_silence(&report, "agents");
         world_settings(&w, "{\"auto_login\":true,\"signup\":true}");
         inspect(&w, &report);
         check_level(&report, "automatic login", LEVEL_BAD, "LANGFLOW_AUTO_LOGIN=false");
@@ -1447,8 +1677,19 @@ static void an_inspection_says_what_to_mend(void **state)
         inspect(&w, &report);
         check_level(&report, "credential", LEVEL_BAD, "superuser");
         check_level(&report, "open sign-up", LEVEL_NOTE, "credential");
+        world_settings(&w, "{\"webhook_auth\":false,\"custom_components\":false,\"a2a\":true}");
+        w.target.credential = PRODUCT_TOKEN;
+        inspect(&w, &report);
+        check_level(&report, "webhooks", LEVEL_WARN, old ? "closed" : "anybody");
+        if (!old) {
+            check_silence(&report, "custom components");
+        }
+        if (str_eq(profiles[p], "1.13")) {
+            check_level(&report, "agents", LEVEL_NOTE, "LANGFLOW_A2A_ENABLED=false");
+        }
         w.target.credential = "sk-nobody";
         inspect(&w, &report);
+        check_level(&report, "webhooks", LEVEL_NOTE, "HTTP 200");
         check_level(&report, "credential", LEVEL_BAD, "403");
         world_end(&w);
     }
@@ -1490,6 +1731,7 @@ int main(void)
         cmocka_unit_test(a_superuser_is_never_adopted),
         cmocka_unit_test(a_name_that_differs_in_case_is_a_strangers),
         cmocka_unit_test(what_an_earlier_attempt_made_is_adopted),
+        cmocka_unit_test(what_is_adopted_after_a_crash_keeps_no_key),
         cmocka_unit_test(renamed_and_unmarked_it_is_still_ours),
         cmocka_unit_test(what_was_removed_by_hand_is_not_looked_for_for_ever),
         cmocka_unit_test(a_sweep_that_was_cut_off_is_ended),
@@ -1516,6 +1758,8 @@ int main(void)
         cmocka_unit_test(a_refused_superuser_is_the_runtimes_matter),
         cmocka_unit_test(contradictions_come_to_an_end),
         cmocka_unit_test(a_refused_tenant_is_not),
+        cmocka_unit_test(a_late_activation_is_waited_for),
+        cmocka_unit_test(a_login_that_is_never_let_in_is_not_the_runtimes_matter),
         cmocka_unit_test(no_secret_is_in_any_error),
         cmocka_unit_test(pages_are_not_taken_for_answers),
         cmocka_unit_test(closing_leaves_no_way_in),
@@ -1524,6 +1768,10 @@ int main(void)
         cmocka_unit_test(a_purge_takes_messages_and_waits_for_the_end),
         cmocka_unit_test(messages_that_outlive_their_flow_go),
         cmocka_unit_test(more_flows_than_can_be_read_go_with_their_user),
+        cmocka_unit_test(a_purge_takes_files),
+        cmocka_unit_test(files_that_stay_are_told),
+        cmocka_unit_test(files_never_block_a_purge),
+        cmocka_unit_test(the_list_says_which_files_are_gone),
         cmocka_unit_test(an_accepted_delete_is_not_yet_done),
         cmocka_unit_test(a_delete_that_never_comes_true_is_told),
         cmocka_unit_test(observations_change_nothing),

@@ -24,6 +24,11 @@ static bool one_blow(const char *profile, enum driver_goal before, enum driver_g
     w.target.collection_key = WORLD_COLLECTION;
     world_must(&w, DRIVER_PRESENT);
     world_must(&w, before);
+    if (w.external_id[0]) {
+        world_plant_file(&w, w.flow_uuid, "one.txt");
+        world_plant_file(&w, w.flow_uuid, "two.txt");
+        world_plant_file(&w, w.external_id, "own.txt");
+    }
     w.blow = blow;
     w.at = at;
     bool done = world_run(&w, goal);

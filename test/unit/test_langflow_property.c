@@ -202,9 +202,15 @@ static cJSON *mad_object(struct rng *rng, const char *flow_uuid)
     for (size_t i = 0; i < ARRAY_LEN(members); i++) {
         cJSON_AddStringToObject(o, members[i], draw(rng, words, ARRAY_LEN(words)));
     }
+    cJSON *files = cJSON_AddArrayToObject(o, "files");
+    for (uint64_t n = rng_below(rng, 4); n > 0; n--) {
+        cJSON_AddItemToArray(
+            files, cJSON_CreateString(chance(rng, 80) ? draw(rng, names, 6) : draw(rng, ids, 5)));
+    }
     cJSON *optins = cJSON_AddObjectToObject(o, "optins");
     cJSON_AddStringToObject(optins, "waldur_subscription",
                             chance(rng, 70) ? WORLD_MARKER : draw(rng, words, 4));
+    cJSON_AddStringToObject(optins, "waldur_proof", chance(rng, 80) ? WORLD_PROOF : "x");
     if (chance(rng, 40)) {
         cJSON_AddStringToObject(optins, "waldur_status", draw(rng, words, 4));
     }
