@@ -12,7 +12,6 @@ An argument chooses the cases whose names hold it."""
 import base64
 import collections
 import copy
-import ctypes
 import glob
 import http.client
 import http.server
@@ -33,10 +32,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, "../e2e"), os.path.join(HERE, "../contract")]
 
 import langflow as contract  # noqa: E402
-from harness import (Database, Installation, MARKER, PrivateKafka, PrivatePostgres, Producer, RevealKey,  # noqa: E402
-                     Standin, Subscription, Worker, eventually, say)
-from harness import process  # noqa: E402
-from harness.worker import sodium  # noqa: E402
+from harness import (Database, Installation, MARKER, MODELS, PrivateKafka, PrivatePostgres, Producer,  # noqa: E402
+                     Ragflow, RevealKey, Subscription, Worker, eventually, flow_uuid, process, say, unseal)
 
 SEED = int(os.environ.get("LIFE_SEED") or secrets.randbelow(1 << 31))
 KILLS = int(os.environ.get("LIFE_KILLS", "6"))
@@ -170,16 +167,6 @@ class Rows:
 
 # ---- one installation on it ----
 
-def open_sealed(master, sealed, about):
-    """nonce(24) || XChaCha20-Poly1305-IETF, as the worker seals the keys of runtimes."""
-    clear, n = ctypes.create_string_buffer(len(sealed)), ctypes.c_ulonglong()
-    opened = sodium().crypto_aead_xchacha20poly1305_ietf_decrypt(
-        clear, ctypes.byref(n), None, sealed[24:], ctypes.c_ulonglong(len(sealed) - 24), about.encode(),
-        ctypes.c_ulonglong(len(about)), sealed[:24], master)
-    assert opened == 0, f"the sealed key of {about} does not open with the master key"
-    return clear.raw[:n.value].decode()
-
-
 class World:
     """A database, topics, a RAGFlow and a worker of its own, all on the one Langflow."""
 
@@ -189,10 +176,8 @@ class World:
         tokens = {"langflow": self.server.key, "ragflow": "planted-ragflow-" + secrets.token_hex(16)}
         self.master = os.urandom(32)
         tokens["master"] = base64.b64encode(self.master).decode()
-        self.ragflow = Standin("ragflow", tokens["ragflow"])
+        self.ragflow = Ragflow(tokens["ragflow"])
         case.addCleanup(self.ragflow.close)
-        self.ragflow.admin("POST", "/models", {"model": "text-embedding-3-small@OpenAI", "api_key": "sk-planted",
-                                               "default": True})
         name = f"life-{secrets.token_hex(3)}"
         topics = {k: f"{name}.{k}" for k in ("events", "dead_letters", "outcomes")}
         case.kafka.create_topics({topics["events"]: 2, topics["dead_letters"]: 1, topics["outcomes"]: 1})
@@ -203,8 +188,7 @@ class World:
             url, case.kafka.bootstrap, topics, self.proxy.url, self.ragflow.url, tokens, RevealKey(),
             {"runtimes.0.langflow": {"api": "langflow", "url": self.proxy.url, "api_key": "env:LANGFLOW_API_KEY"},
              "runtimes.0.ragflow": {"api": "ragflow", "url": self.ragflow.url, "api_key": "env:RAGFLOW_API_KEY",
-                                    "tenancy": "shared", "embedding_models": {
-                                        "text-embedding-3-small": "text-embedding-3-small@OpenAI"}},
+                                    "tenancy": "shared", "embedding_models": MODELS},
              "offerings": {"csa": {"flow": OWN_FLOW, "capabilities": ["rag"]},
                            "faq": {"flow": FILE_FLOW, "capabilities": []}},
              "flows": {FILE_FLOW: "faq.json"},
@@ -244,7 +228,7 @@ class World:
 
     def key_of(self, sub):
         sealed, = self.sealed(sub)
-        return open_sealed(self.master, sealed, f"{sub.uuid}/langflow")
+        return unseal(self.master, sub.uuid, "langflow", sealed)
 
     def running(self):
         return self.db.value("SELECT count(*) FROM provisioning_job WHERE state = 'running'")
@@ -286,7 +270,8 @@ class World:
         keys = self.tenant("GET", "/api_key/", key)
         case.assertEqual([k["name"] for k in keys["api_keys"]], ["provisioner"])
         flows = self.tenant("GET", "/flows/?header_flows=true", key)
-        case.assertEqual([f["id"] for f in flows], [str(config["runtime_flow_id"])], "one flow, the recorded one")
+        case.assertEqual([f["id"] for f in flows], [flow_uuid(sub.uuid)], "one flow")
+        case.assertEqual(str(config["runtime_flow_id"]), flow_uuid(sub.uuid))
         flow = self.tenant("GET", f"/flows/{flows[0]['id']}", key)
         case.assertEqual((flow["access_type"], flow["user_id"]), ("PRIVATE", user))
         case.assertEqual([n["id"] for n in flow["data"]["nodes"]], ["ChatInput-a1b2c"])
