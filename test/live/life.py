@@ -39,8 +39,8 @@ SEED = int(os.environ.get("LIFE_SEED") or secrets.randbelow(1 << 31))
 KILLS = int(os.environ.get("LIFE_KILLS", "6"))
 SUBSCRIPTIONS = int(os.environ.get("LIFE_SUBSCRIPTIONS", "10"))
 DATA = os.environ.get("LANGFLOW_DATA")
-# On SQLite Langflow makes no headway against many writers: each of them may wait 30 s, and then fail.
-CONCURRENCY = int(os.environ.get("LIFE_CONCURRENCY", "2"))
+# On SQLite one writer waits for the other, up to 30 s: on a busy machine many of them get nowhere.
+CONCURRENCY = int(os.environ.get("LIFE_CONCURRENCY", "4"))
 PATIENCE_S = 300
 WORK_S = 10
 PROVISION_BAR, STEADY_BAR = 10, 3
