@@ -224,6 +224,7 @@ class Tenant:
         flow_id = derived_id(self.name + name + str(time.monotonic()))
         made = self.server.put("/flows/" + flow_id, {"name": name, "data": data or EMPTY, **more}, token=self.token)
         assert made.status == 201 and made.json["id"] == flow_id, made
+        assert eventually(lambda: self.server.get("/flows/" + flow_id, token=self.token).status == 200, 5)
         return flow_id
 
     def gone(self):
