@@ -162,6 +162,7 @@ struct driver_op {
     bool emptied;  /* flows and messages went before their user */
     bool sweeping; /* the flow's id may be held by the platform's own account, for a moment */
     bool swept;
+    int sweep_misses;
 
     char **files; /* names of the files of the flow in hand; owned */
     size_t n_files, file_at;

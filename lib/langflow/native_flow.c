@@ -514,6 +514,10 @@ static bool feed_residue_delete(struct driver_op *op, struct native_answer *a)
         return false;
     }
     a->out->effect = EFFECT_DONE;
+    if (a->verdict == VERDICT_GONE && op->sweep_misses++ < MISSES_MAX) {
+        native_settle(op); /* or it comes before the commit of what made it */
+        return true;
+    }
     op->sweeping = false;
     op->swept = true;
     return true;

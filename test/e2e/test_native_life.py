@@ -181,8 +181,9 @@ class NativeLife(Case):
         sub = Subscription("marker", 1)
         stage.producer.send(sub.created())
         stage.promise({sub.uuid: Expected.of(sub)})
-        self.assertEqual(stage.langflow.account(sub.uuid)["object"]["optins"],
-                         {"waldur_subscription": MARKER + sub.uuid})
+        optins = stage.langflow.account(sub.uuid)["object"]["optins"]
+        self.assertEqual((optins.pop("waldur_subscription"), sorted(optins)), (MARKER + sub.uuid, ["waldur_proof"]))
+        self.assertRegex(optins["waldur_proof"], "^[0-9a-f]{32}$")
         dataset, = stage.ragflow.marked(sub.uuid)
         self.assertEqual(dataset["description"], MARKER + sub.uuid)
 
