@@ -14,7 +14,7 @@ enum {
 
 /* ---- life ---- */
 
-void native_wipe(char *secret)
+void langflow_wipe(char *secret)
 {
     volatile char *p = secret;
     while (p && *p) {
@@ -27,11 +27,11 @@ static void op_free(struct driver_op *op)
     if (!op) {
         return;
     }
-    native_queue_clear(op);
+    langflow_queue_clear(op);
     free(op->queue);
-    native_variables_free(op);
-    native_wipe(op->key);
-    native_wipe(op->token);
+    langflow_variables_free(op);
+    langflow_wipe(op->key);
+    langflow_wipe(op->token);
     free(op->token);
     free(op->username);
     free(op->flow_name);
@@ -53,7 +53,7 @@ static struct driver_op *op_new(const struct driver_target *target, struct err *
         return NULL;
     }
     op->target = target;
-    op->site = (struct native_site *)driver_site_ref(target->site);
+    op->site = (struct langflow_site *)driver_site_ref(target->site);
     return op;
 }
 
@@ -77,7 +77,7 @@ static struct driver_op *start(enum driver_goal goal, const struct driver_target
         op->entry = ENTRY_KEY;
         op->kept = true;
     }
-    if (native_variables_want(op, err)) {
+    if (langflow_variables_want(op, err)) {
         op_free(op);
         return NULL;
     }
@@ -115,7 +115,7 @@ static void fail(struct driver_op *op, const struct err *e)
     scrub(op, &op->err);
 }
 
-void native_fail(struct driver_op *op, enum err_class class, const char *fmt, ...)
+void langflow_fail(struct driver_op *op, enum err_class class, const char *fmt, ...)
 {
     char text[ERR_MSG_MAX];
     struct err e;
@@ -127,27 +127,27 @@ void native_fail(struct driver_op *op, enum err_class class, const char *fmt, ..
     fail(op, &e);
 }
 
-bool native_stopped(const struct driver_op *op)
+bool langflow_stopped(const struct driver_op *op)
 {
     return op->done || op->failed || op->wait_ms > 0;
 }
 
-bool native_since(const struct driver_op *op, int minor)
+bool langflow_since(const struct driver_op *op, int minor)
 {
     return op->site->minor >= minor;
 }
 
-void native_settle(struct driver_op *op)
+void langflow_settle(struct driver_op *op)
 {
     op->wait_ms = op->target->settle_ms > 0 ? op->target->settle_ms : 1;
 }
 
-void native_forget_entry(struct driver_op *op)
+void langflow_forget_entry(struct driver_op *op)
 {
-    native_wipe(op->token);
+    langflow_wipe(op->token);
     free(op->token);
     op->token = NULL;
-    native_wipe(op->key);
+    langflow_wipe(op->key);
     op->key[0] = '\0';
     op->entry = ENTRY_NONE;
     op->kept = false;
@@ -155,19 +155,19 @@ void native_forget_entry(struct driver_op *op)
     op->opened = false;
 }
 
-void native_leave(struct driver_op *op)
+void langflow_leave(struct driver_op *op)
 {
-    native_forget_entry(op);
+    langflow_forget_entry(op);
     op->keys_listed = false;
     op->flows_listed = false;
     op->flow_lists = 0;
     op->messages_listed = false;
     op->files_gone = false;
     op->variables_listed = false;
-    native_queue_clear(op);
+    langflow_queue_clear(op);
 }
 
-void native_residue(struct driver_op *op, const char *what)
+void langflow_residue(struct driver_op *op, const char *what)
 {
     size_t n = strlen(op->residue);
     if (!strstr(op->residue, what)) {
@@ -180,7 +180,7 @@ void native_residue(struct driver_op *op, const char *what)
 static bool queue_grow(struct driver_op *op)
 {
     size_t room = op->queue_room ? 2 * op->queue_room : 8;
-    struct native_item *more = reallocarray(op->queue, room, sizeof(*more));
+    struct langflow_item *more = reallocarray(op->queue, room, sizeof(*more));
     if (!more) {
         return false;
     }
@@ -189,33 +189,33 @@ static bool queue_grow(struct driver_op *op)
     return true;
 }
 
-bool native_queue(struct driver_op *op, const struct native_step *step, const char *id,
-                  const char *name, const char *endpoint, size_t variable)
+bool langflow_queue(struct driver_op *op, const struct langflow_step *step, const char *id,
+                    const char *name, const char *endpoint, size_t variable)
 {
-    if (op->n_queue == NATIVE_QUEUE_MAX) {
+    if (op->n_queue == LANGFLOW_QUEUE_MAX) {
         op->cut = true;
         return true;
     }
-    struct native_item item = {
+    struct langflow_item item = {
         .step = step, .name = str_dup(name), .endpoint = str_dup(endpoint), .variable = variable};
     str_copy(item.id, sizeof(item.id), id);
     bool room = op->n_queue < op->queue_room || queue_grow(op);
     if (!room || (name && !item.name) || (endpoint && !item.endpoint)) {
         free(item.name);
         free(item.endpoint);
-        native_fail(op, ERR_INTERNAL, "out of memory");
+        langflow_fail(op, ERR_INTERNAL, "out of memory");
         return false;
     }
     op->queue[op->n_queue++] = item;
     return true;
 }
 
-struct native_item *native_item(struct driver_op *op)
+struct langflow_item *langflow_item(struct driver_op *op)
 {
     return op->at < op->n_queue ? &op->queue[op->at] : NULL;
 }
 
-void native_queue_clear(struct driver_op *op)
+void langflow_queue_clear(struct driver_op *op)
 {
     for (size_t i = 0; i < op->n_queue; i++) {
         free(op->queue[i].name);
@@ -224,10 +224,10 @@ void native_queue_clear(struct driver_op *op)
     op->n_queue = 0;
     op->at = 0;
     op->cut = false;
-    native_files_clear(op);
+    langflow_files_clear(op);
 }
 
-void native_item_done(struct driver_op *op)
+void langflow_item_done(struct driver_op *op)
 {
     op->at++;
     if (op->at < op->n_queue) {
@@ -236,12 +236,13 @@ void native_item_done(struct driver_op *op)
     if (op->cut) {
         op->flows_listed = op->keys_listed = op->variables_listed = false;
     }
-    native_queue_clear(op);
+    langflow_queue_clear(op);
 }
 
 /* ---- next ---- */
 
-static void authenticate(const struct driver_op *op, enum native_as as, struct exchange_request *r)
+static void authenticate(const struct driver_op *op, enum langflow_as as,
+                         struct exchange_request *r)
 {
     if (as == AS_PLATFORM && op->target->credential) {
         r->auth_header = "x-api-key";
@@ -257,7 +258,7 @@ static void authenticate(const struct driver_op *op, enum native_as as, struct e
 }
 
 /* False where it could not be built; the operation has failed then. */
-static bool build(struct driver_op *op, const struct native_step *step, struct driver_action *out)
+static bool build(struct driver_op *op, const struct langflow_step *step, struct driver_action *out)
 {
     struct exchange_request *r = &out->request;
     r->method = step->method;
@@ -266,8 +267,8 @@ static bool build(struct driver_op *op, const struct native_step *step, struct d
     authenticate(op, step->as, r);
     step->build(op, r);
     if (!op->failed && (r->body.failed || r->url[0] == '\0')) {
-        native_fail(op, ERR_INTERNAL,
-                    "%s: the request could not be built (memory, or a URL too long)", step->what);
+        langflow_fail(op, ERR_INTERNAL,
+                      "%s: the request could not be built (memory, or a URL too long)", step->what);
     }
     if (op->failed) {
         exchange_request_done(r);
@@ -276,7 +277,7 @@ static bool build(struct driver_op *op, const struct native_step *step, struct d
     op->step = step;
     out->turn = TURN_REQUEST;
     out->effect = step->effect;
-    if (step == &native_user_delete) {
+    if (step == &langflow_user_delete) {
         str_copy(out->deletes, sizeof(out->deletes), op->user_id);
     }
     return true;
@@ -284,14 +285,15 @@ static bool build(struct driver_op *op, const struct native_step *step, struct d
 
 static bool request(struct driver_op *op, struct driver_action *out)
 {
-    const struct native_step *step = op->report ? native_inspect_plan(op) : native_plan(op);
+    const struct langflow_step *step = op->report ? langflow_inspect_plan(op) : langflow_plan(op);
     if (!step) {
         return false;
     }
     /* Items are bounded by their list, further pages by their number. */
     bool counts = !step->queued && op->skip == 0;
     if (counts && op->rounds++ >= DRIVER_ROUNDS_MAX) {
-        native_fail(op, ERR_UNKNOWN, "the server's answers contradict each other; gave up asking");
+        langflow_fail(op, ERR_UNKNOWN,
+                      "the server's answers contradict each other; gave up asking");
         return false;
     }
     return build(op, step, out);
@@ -320,7 +322,7 @@ static void next(struct driver_op *op, struct driver_action *out)
     memset(out, 0, sizeof(*out));
     exchange_request_init(&out->request);
     err_clear(&out->err);
-    if (!native_stopped(op) && request(op, out)) {
+    if (!langflow_stopped(op) && request(op, out)) {
         return;
     }
     if (op->failed) {
@@ -337,7 +339,7 @@ static void next(struct driver_op *op, struct driver_action *out)
 
 /* ---- feed ---- */
 
-static enum native_verdict judge(const struct exchange_response *r, enum err_class class)
+static enum langflow_verdict judge(const struct exchange_response *r, enum err_class class)
 {
     static const char json[] = "application/json";
     bool named = r->content_type[0] != '\0';
@@ -365,7 +367,7 @@ static enum native_verdict judge(const struct exchange_response *r, enum err_cla
     return VERDICT_OPEN;
 }
 
-static enum driver_effect effect_of(enum native_verdict verdict, int status)
+static enum driver_effect effect_of(enum langflow_verdict verdict, int status)
 {
     switch (verdict) {
     case VERDICT_GOOD:
@@ -384,7 +386,7 @@ static enum driver_effect effect_of(enum native_verdict verdict, int status)
 }
 
 /* What an answer says of the server, whoever it was about. */
-static enum driver_health health_of(const struct native_step *step, enum native_verdict verdict)
+static enum driver_health health_of(const struct langflow_step *step, enum langflow_verdict verdict)
 {
     bool real = verdict == VERDICT_REFUSED || verdict == VERDICT_GONE ||
                 (verdict == VERDICT_DENIED && step->as != AS_PLATFORM);
@@ -392,7 +394,7 @@ static enum driver_health health_of(const struct native_step *step, enum native_
 }
 
 /* A 422 repeats what it was sent, passwords included: its words go nowhere. */
-static void word(const struct native_step *step, const struct exchange_response *r, struct err *e)
+static void word(const struct langflow_step *step, const struct exchange_response *r, struct err *e)
 {
     if (e->class == ERR_NONE) {
         return;
@@ -409,27 +411,27 @@ static void word(const struct native_step *step, const struct exchange_response 
 
 /* 1.8 says so of any trouble while it looks a key up, and of a key that it has just made any may:
  * one such answer is no proof. */
-static void denied(struct driver_op *op, struct native_answer *a)
+static void denied(struct driver_op *op, struct langflow_answer *a)
 {
-    const struct native_step *step = op->step;
-    bool doubtful = !native_since(op, 10) || (step->as == AS_TENANT && !op->kept);
+    const struct langflow_step *step = op->step;
+    bool doubtful = !langflow_since(op, 10) || (step->as == AS_TENANT && !op->kept);
     if (doubtful && !op->denied) {
         op->denied = true;
-        native_settle(op);
+        langflow_settle(op);
         a->out->health = HEALTH_GOOD;
         return;
     }
     if (step->as == AS_TENANT && op->entry != ENTRY_NONE) {
-        native_leave(op);
+        langflow_leave(op);
         return;
     }
     fail(op, &a->out->err);
 }
 
 /* What was to be changed may have been, and may yet be. */
-static void open_outcome(struct driver_op *op, struct native_answer *a)
+static void open_outcome(struct driver_op *op, struct langflow_answer *a)
 {
-    const struct native_step *step = op->step;
+    const struct langflow_step *step = op->step;
     a->out->effect = EFFECT_UNKNOWN;
     if (step->doubt) {
         step->doubt(op);
@@ -438,10 +440,10 @@ static void open_outcome(struct driver_op *op, struct native_answer *a)
         fail(op, &a->out->err);
         return;
     }
-    native_settle(op);
+    langflow_settle(op);
 }
 
-static void odd(const struct driver_op *op, struct native_answer *a)
+static void odd(const struct driver_op *op, struct langflow_answer *a)
 {
     struct err *e = &a->out->err;
     err_set(e, ERR_UNKNOWN, "%s: HTTP %d with a body that does not say so", op->step->what,
@@ -451,7 +453,7 @@ static void odd(const struct driver_op *op, struct native_answer *a)
 }
 
 /* The answer was not what the step hoped for. */
-static void usual(struct driver_op *op, struct native_answer *a)
+static void usual(struct driver_op *op, struct langflow_answer *a)
 {
     struct driver_outcome *out = a->out;
     bool change = op->step->effect != NULL;
@@ -486,14 +488,14 @@ static void usual(struct driver_op *op, struct native_answer *a)
 static void feed(struct driver_op *op, const struct exchange_response *response,
                  struct driver_outcome *out)
 {
-    const struct native_step *step = op->step;
+    const struct langflow_step *step = op->step;
     memset(out, 0, sizeof(*out));
     err_clear(&out->err);
     if (!step) {
         return; /* nothing was asked */
     }
     exchange_classify(response, &out->err);
-    struct native_answer a = {
+    struct langflow_answer a = {
         .r = response, .out = out, .verdict = judge(response, out->err.class)};
     word(step, response, &out->err);
     out->health = health_of(step, a.verdict);
@@ -519,13 +521,13 @@ static void feed(struct driver_op *op, const struct exchange_response *response,
     op->step = NULL;
 }
 
-const struct driver_class native_class = {
+const struct driver_class langflow_class = {
     .api = "langflow",
     .start = start,
     .next = next,
     .feed = feed,
     .free = op_free,
-    .site_new = native_site_new,
-    .site_free = native_site_free,
+    .site_new = langflow_site_new,
+    .site_free = langflow_site_free,
     .inspect = inspect,
 };

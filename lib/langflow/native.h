@@ -2,7 +2,7 @@
  * The native driver, inside: a Langflow user is a subscription's workspace.
  *
  * An operation is a handful of facts (is the user there, have we got in, is the flow there, ...).
- * native_plan reads them and names the next request; its answer changes the facts. What an open
+ * langflow_plan reads them and names the next request; its answer changes the facts. What an open
  * outcome puts in doubt is forgotten, and so asked for again. Lists become a queue of what is to be
  * done to what they showed.
  */
@@ -13,17 +13,17 @@
 #include "driver/driver.h"
 
 enum {
-    NATIVE_ANSWER_MAX = 8 * 1024 * 1024,
-    NATIVE_TEMPLATES_MAX = 8,
-    NATIVE_QUEUE_MAX = 1000, /* of one list; what is beyond shows when it is listed again */
-    NATIVE_PAGES_MAX = 200,
-    NATIVE_SEARCH_MAX = 200,
+    LANGFLOW_ANSWER_MAX = 8 * 1024 * 1024,
+    LANGFLOW_TEMPLATES_MAX = 8,
+    LANGFLOW_QUEUE_MAX = 1000, /* of one list; what is beyond shows when it is listed again */
+    LANGFLOW_PAGES_MAX = 200,
+    LANGFLOW_SEARCH_MAX = 200,
 };
 
-/* ---- the site (native_site.c) ---- */
+/* ---- the site (site.c) ---- */
 
 /* A flow of the platform's account as the body of a PUT that makes the tenant's. */
-struct native_template {
+struct langflow_template {
     char *flow_id; /* as the offering names it; NULL: free */
     char *name;    /* what the tenant's is to be called */
     char *body;
@@ -31,30 +31,30 @@ struct native_template {
     int64_t read_ms;
 };
 
-struct native_site {
+struct langflow_site {
     struct driver_site base; /* first */
     int minor;               /* 1.minor; later majors count as the newest */
     int64_t version_read_ms;
     int64_t login_blocked_until_ms; /* the server counts the logins of this address */
-    struct native_template templates[NATIVE_TEMPLATES_MAX];
+    struct langflow_template templates[LANGFLOW_TEMPLATES_MAX];
 };
 
-struct driver_site *native_site_new(struct err *err);
-void native_site_free(struct driver_site *site);
-bool native_version_fresh(const struct native_site *s);
+struct driver_site *langflow_site_new(struct err *err);
+void langflow_site_free(struct driver_site *site);
+bool langflow_version_fresh(const struct langflow_site *s);
 /* NULL when it has to be read (again). */
-const struct native_template *native_template_find(const struct native_site *s,
-                                                   const char *flow_id);
+const struct langflow_template *langflow_template_find(const struct langflow_site *s,
+                                                       const char *flow_id);
 
 /* Reads "1.10.1" or, of langflow-base, "0.10.1" out of the answer. False where it says neither. */
-bool native_read_version(const struct exchange_response *r, char text[DRIVER_VERSION_MAX + 1],
-                         int *minor);
+bool langflow_read_version(const struct exchange_response *r, char text[DRIVER_VERSION_MAX + 1],
+                           int *minor);
 
 /* ---- steps ---- */
 
-enum native_as { AS_NOBODY, AS_PLATFORM, AS_TENANT };
+enum langflow_as { AS_NOBODY, AS_PLATFORM, AS_TENANT };
 
-enum native_verdict {
+enum langflow_verdict {
     VERDICT_GOOD,    /* 2xx with what may be JSON, or 204 */
     VERDICT_ODD,     /* 2xx with a page, or with more than fits */
     VERDICT_GONE,    /* 404, 410 */
@@ -64,33 +64,33 @@ enum native_verdict {
     VERDICT_OPEN,    /* no usable answer */
 };
 
-struct native_answer {
+struct langflow_answer {
     const struct exchange_response *r;
-    enum native_verdict verdict;
+    enum langflow_verdict verdict;
     struct driver_outcome *out; /* err and effect are preset from the verdict */
 };
 
-struct native_step {
+struct langflow_step {
     const char *what;   /* for errors: what was being done */
     const char *effect; /* NULL for a look */
     enum exchange_method method;
-    enum native_as as;
+    enum langflow_as as;
     bool queued; /* of an item: bounded by its list */
     void (*build)(struct driver_op *op, struct exchange_request *r);
     /* Takes the answer into the facts. False: nothing was taken, the usual is to be done. */
-    bool (*feed)(struct driver_op *op, struct native_answer *a);
+    bool (*feed)(struct driver_op *op, struct langflow_answer *a);
     void (*doubt)(struct driver_op *op); /* the outcome is open; NULL: no fact hangs on it */
 };
 
 /* ---- operations ---- */
 
-enum native_user { USER_UNKNOWN, USER_THERE, USER_ABSENT, USER_FOREIGN };
-enum native_entry { ENTRY_NONE, ENTRY_KEY, ENTRY_TOKEN };
-enum native_flow { FLOW_UNKNOWN, FLOW_THERE, FLOW_ABSENT };
+enum langflow_user { USER_UNKNOWN, USER_THERE, USER_ABSENT, USER_FOREIGN };
+enum langflow_entry { ENTRY_NONE, ENTRY_KEY, ENTRY_TOKEN };
+enum langflow_flow { FLOW_UNKNOWN, FLOW_THERE, FLOW_ABSENT };
 
 /* One thing that a list showed and something is to be done to. */
-struct native_item {
-    const struct native_step *step;
+struct langflow_item {
+    const struct langflow_step *step;
     char id[UUID_TEXT]; /* "" for one that is to be made */
     char *name;         /* owned */
     char *endpoint;     /* owned; NULL: it has none */
@@ -98,7 +98,7 @@ struct native_item {
     int tries;          /* to unlock a flow, or to list its files */
 };
 
-struct native_variable {
+struct langflow_variable {
     char *name, *value; /* owned; the value is wiped before it is freed */
     bool credential;    /* cannot be read back */
     bool platform;      /* ours to keep as it should be; others are the tenant's once there */
@@ -108,15 +108,15 @@ struct native_variable {
 
 struct driver_op {
     const struct driver_target *target;
-    struct native_site *site; /* a reference */
+    struct langflow_site *site; /* a reference */
     enum driver_goal goal;
     struct driver_report *report; /* of an inspection; else NULL */
     unsigned inspected;           /* how many of its looks are over */
-    char superuser[NATIVE_SEARCH_MAX];
+    char superuser[LANGFLOW_SEARCH_MAX];
 
-    const struct native_step *step; /* asked, not answered yet */
-    int rounds;                     /* requests that no list bounds */
-    int opens;                      /* open outcomes in a row */
+    const struct langflow_step *step; /* asked, not answered yet */
+    int rounds;                       /* requests that no list bounds */
+    int opens;                        /* open outcomes in a row */
     int64_t wait_ms;
     bool settled; /* what was under way before has had its time */
     bool done, failed, met;
@@ -124,7 +124,7 @@ struct driver_op {
     struct err err;
     char residue[DRIVER_RESIDUE_MAX + 1];
 
-    enum native_user user;
+    enum langflow_user user;
     char user_id[UUID_TEXT]; /* recorded, made or found; "" for none */
     char *username;          /* what it is called now, as far as known */
     bool created;            /* by this operation: empty, and its password is ours */
@@ -142,14 +142,14 @@ struct driver_op {
     bool reread;         /* the version, because the server behaves like another one */
     bool denied;         /* one 401 or 403 that was not believed */
 
-    enum native_entry entry;
+    enum langflow_entry entry;
     char key[DRIVER_SECRET_MAX + 1]; /* the tenant's; "" for none */
     bool proven;                     /* the key is this user's */
     bool kept;                       /* the key was held before this operation */
     char *token;
     bool keys_listed;
 
-    enum native_flow flow;
+    enum langflow_flow flow;
     char template_id[UUID_TEXT];
     char *flow_name;    /* as asked for */
     bool put, readback; /* by this operation; and seen since */
@@ -169,106 +169,106 @@ struct driver_op {
     bool files_gone; /* the user's own */
     int file_purges;
 
-    struct native_variable *variables;
+    struct langflow_variable *variables;
     size_t n_variables;
     bool variables_listed, variables_begun, variables_made, variables_late;
     int variable_misses;
 
-    struct native_item *queue;
+    struct langflow_item *queue;
     size_t n_queue, queue_room, at; /* items, places, and the one in hand */
     bool cut;                       /* there was more than the queue may hold */
 };
 
 /* ---- the frame (native.c) ---- */
 
-extern const struct driver_class native_class;
+extern const struct driver_class langflow_class;
 
-void native_fail(struct driver_op *op, enum err_class class, const char *fmt, ...)
+void langflow_fail(struct driver_op *op, enum err_class class, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 /* Waits as long as late changes may take. */
-void native_settle(struct driver_op *op);
+void langflow_settle(struct driver_op *op);
 /* The key and the token in hand are worth nothing any more. */
-void native_forget_entry(struct driver_op *op);
+void langflow_forget_entry(struct driver_op *op);
 /* Likewise, and what was listed with them counts no more. */
-void native_leave(struct driver_op *op);
-bool native_stopped(const struct driver_op *op);
+void langflow_leave(struct driver_op *op);
+bool langflow_stopped(const struct driver_op *op);
 /* The server is 1.minor or later. */
-bool native_since(const struct driver_op *op, int minor);
+bool langflow_since(const struct driver_op *op, int minor);
 /* Something cannot be taken away; said once, in one line with the rest. */
-void native_residue(struct driver_op *op, const char *what);
-void native_wipe(char *secret); /* NULL allowed; does not free */
+void langflow_residue(struct driver_op *op, const char *what);
+void langflow_wipe(char *secret); /* NULL allowed; does not free */
 
 /* The queue. Adding takes nothing over; false when memory ends (the operation has failed). */
-bool native_queue(struct driver_op *op, const struct native_step *step, const char *id,
-                  const char *name, const char *endpoint, size_t variable);
-struct native_item *native_item(struct driver_op *op);
-void native_item_done(struct driver_op *op);
-void native_queue_clear(struct driver_op *op);
+bool langflow_queue(struct driver_op *op, const struct langflow_step *step, const char *id,
+                    const char *name, const char *endpoint, size_t variable);
+struct langflow_item *langflow_item(struct driver_op *op);
+void langflow_item_done(struct driver_op *op);
+void langflow_queue_clear(struct driver_op *op);
 
-/* What comes next (native_plan.c); NULL when the operation waits or has ended. */
-const struct native_step *native_plan(struct driver_op *op);
+/* What comes next (plan.c); NULL when the operation waits or has ended. */
+const struct langflow_step *langflow_plan(struct driver_op *op);
 /* The template, before anything is made that needs it; NULL when it is at hand or has failed. */
-const struct native_step *native_template_wanted(struct driver_op *op);
+const struct langflow_step *langflow_template_wanted(struct driver_op *op);
 /* The body of the flow's PUT, and its name into op->flow_name; 0, or -1 after failing the
  * operation. */
-int native_template_body(struct driver_op *op, struct buf *body);
-/* Likewise of an inspection (native_inspect.c). */
-const struct native_step *native_inspect_plan(struct driver_op *op);
+int langflow_template_body(struct driver_op *op, struct buf *body);
+/* Likewise of an inspection (inspect.c). */
+const struct langflow_step *langflow_inspect_plan(struct driver_op *op);
 
-/* ---- requests and answers (native_wire.c) ---- */
+/* ---- requests and answers (wire.c) ---- */
 
 /* base + path, or with the id between: "/api/v1/users/" "{id}" "". Ids are canonical UUIDs. */
-void native_url(const struct driver_op *op, struct exchange_request *r, const char *path,
-                const char *id, const char *rest);
+void langflow_url(const struct driver_op *op, struct exchange_request *r, const char *path,
+                  const char *id, const char *rest);
 /* The content type; the body is begun by the caller. */
-void native_json(struct exchange_request *r);
+void langflow_json(struct exchange_request *r);
 /* The body as a tree, NULL where it is none. cJSON_Delete() it. */
-cJSON *native_tree(const struct native_answer *a);
+cJSON *langflow_tree(const struct langflow_answer *a);
 /* A member that is a UUID, canonical. */
-bool native_uuid(const cJSON *object, const char *member, char out[UUID_TEXT]);
+bool langflow_uuid(const cJSON *object, const char *member, char out[UUID_TEXT]);
 
 /* What an answer with one flow says; its data is looked over, never built. */
-struct native_flow_seen {
+struct langflow_flow_seen {
     bool flow_fits, user_fits, name_fits, private;
     bool served; /* by servers of its project, which a tenant can open to anybody */
 };
-bool native_flow_seen(const struct driver_op *op, const struct native_answer *a,
-                      const char *flow_id, struct native_flow_seen *out);
+bool langflow_flow_seen(const struct driver_op *op, const struct langflow_answer *a,
+                        const char *flow_id, struct langflow_flow_seen *out);
 
 /*
  * The body of a PUT that makes a tenant's flow out of a template: its members as they are written,
  * without what belongs to the server or to the template's owner, private, and shut to MCP. *name
  * (free()) is what it is called.
  */
-int native_flow_body(const char *text, size_t n, const char *fallback_name, struct buf *body,
-                     char **name, struct err *err);
+int langflow_flow_body(const char *text, size_t n, const char *fallback_name, struct buf *body,
+                       char **name, struct err *err);
 
-/* ---- variables (native_variables.c) ---- */
+/* ---- variables (variables.c) ---- */
 
 /* What target and goal want; 0, or -1 and *err. */
-int native_variables_want(struct driver_op *op, struct err *err);
-void native_variables_free(struct driver_op *op);
+int langflow_variables_want(struct driver_op *op, struct err *err);
+void langflow_variables_free(struct driver_op *op);
 /* Queues what `list` (NULL: an empty one) lacks. */
-void native_variables_compare(struct driver_op *op, const cJSON *list);
+void langflow_variables_compare(struct driver_op *op, const cJSON *list);
 
-/* ---- files (native_file.c) ---- */
+/* ---- files (file.c) ---- */
 
-void native_files_clear(struct driver_op *op);
+void langflow_files_clear(struct driver_op *op);
 
 /* ---- steps ---- */
 
-extern const struct native_step native_version_read;
-extern const struct native_step native_template_list, native_template_get;
-extern const struct native_step native_user_create, native_user_open, native_user_get,
-    native_user_list, native_user_close, native_user_delete;
-extern const struct native_step native_login, native_whoami;
-extern const struct native_step native_key_list, native_key_delete, native_key_create;
-extern const struct native_step native_flow_get, native_flow_put, native_flow_rename,
-    native_flow_list, native_flow_close, native_flow_unlock, native_flow_delete;
-extern const struct native_step native_residue_put, native_residue_delete;
-extern const struct native_step native_file_list, native_file_delete, native_file_purge;
-extern const struct native_step native_message_list, native_message_delete;
-extern const struct native_step native_variable_list, native_variable_create,
-    native_variable_update, native_variable_delete;
+extern const struct langflow_step langflow_version_read;
+extern const struct langflow_step langflow_template_list, langflow_template_get;
+extern const struct langflow_step langflow_user_create, langflow_user_open, langflow_user_get,
+    langflow_user_list, langflow_user_close, langflow_user_delete;
+extern const struct langflow_step langflow_login, langflow_whoami;
+extern const struct langflow_step langflow_key_list, langflow_key_delete, langflow_key_create;
+extern const struct langflow_step langflow_flow_get, langflow_flow_put, langflow_flow_rename,
+    langflow_flow_list, langflow_flow_close, langflow_flow_unlock, langflow_flow_delete;
+extern const struct langflow_step langflow_residue_put, langflow_residue_delete;
+extern const struct langflow_step langflow_file_list, langflow_file_delete, langflow_file_purge;
+extern const struct langflow_step langflow_message_list, langflow_message_delete;
+extern const struct langflow_step langflow_variable_list, langflow_variable_create,
+    langflow_variable_update, langflow_variable_delete;
 
 #endif

@@ -157,7 +157,7 @@ static const struct driver_class workspaces = {
 
 const struct driver_class *langflow_driver(const char *api)
 {
-    static const struct driver_class *const classes[] = {&workspaces, &native_class};
+    static const struct driver_class *const classes[] = {&workspaces, &langflow_class};
     for (size_t i = 0; i < ARRAY_LEN(classes); i++) {
         if (str_eq(api, classes[i]->api)) {
             return classes[i];

@@ -54,10 +54,10 @@ static void take_user(struct driver_op *op, const cJSON *user)
 
 /* Found by name: its id is to be recorded, a key that was held belongs to another, and those that
  * it has were given to nobody. */
-static void adopt(struct driver_op *op, struct native_answer *a, const cJSON *user)
+static void adopt(struct driver_op *op, struct langflow_answer *a, const cJSON *user)
 {
-    native_leave(op);
-    native_uuid(user, "id", op->user_id);
+    langflow_leave(op);
+    langflow_uuid(user, "id", op->user_id);
     take_user(op, user);
     op->look = false;
     op->adopted = true;
@@ -67,7 +67,7 @@ static void adopt(struct driver_op *op, struct native_answer *a, const cJSON *us
 
 static void forget_user(struct driver_op *op)
 {
-    native_leave(op);
+    langflow_leave(op);
     free(op->username);
     op->username = NULL;
     op->user_id[0] = '\0';
@@ -94,9 +94,9 @@ static void still_there(struct driver_op *op)
         op->user = USER_THERE;
         op->polls = (int)ARRAY_LEN(waits_ms) - 2;
     } else {
-        native_fail(op, ERR_UNAVAILABLE,
-                    "the server accepted to delete user %s, and still lists it; see its log",
-                    op->user_id);
+        langflow_fail(op, ERR_UNAVAILABLE,
+                      "the server accepted to delete user %s, and still lists it; see its log",
+                      op->user_id);
     }
 }
 
@@ -111,12 +111,12 @@ static void seen_by_id(struct driver_op *op, const cJSON *user)
     take_user(op, user);
     if (op->shut && (op->active || !op->closed)) {
         if (op->polls++ >= CLOSED_LOOKS_MAX) {
-            native_fail(op, ERR_UNKNOWN, "the server closed user %s, and still shows it open",
-                        op->user_id);
+            langflow_fail(op, ERR_UNKNOWN, "the server closed user %s, and still shows it open",
+                          op->user_id);
             return;
         }
         op->user = USER_UNKNOWN;
-        native_settle(op);
+        langflow_settle(op);
     }
 }
 
@@ -139,7 +139,7 @@ static void add_optins(const struct driver_op *op, struct buf *b, bool closed)
 static void add_password(struct driver_op *op, struct buf *b)
 {
     if (!op->target->password) {
-        native_fail(op, ERR_INTERNAL, "no password was given for the workspace's user");
+        langflow_fail(op, ERR_INTERNAL, "no password was given for the workspace's user");
         return;
     }
     buf_adds(b, ",\"password\":");
@@ -151,8 +151,8 @@ static void add_password(struct driver_op *op, struct buf *b)
 
 static void build_create(struct driver_op *op, struct exchange_request *r)
 {
-    native_url(op, r, USERS, NULL, NULL);
-    native_json(r);
+    langflow_url(op, r, USERS, NULL, NULL);
+    langflow_json(r);
     buf_adds(&r->body, "{\"username\":");
     buf_add_json(&r->body, op->target->name);
     add_password(op, &r->body);
@@ -160,9 +160,9 @@ static void build_create(struct driver_op *op, struct exchange_request *r)
     buf_addc(&r->body, '}');
 }
 
-static void created(struct driver_op *op, struct native_answer *a, const cJSON *user)
+static void created(struct driver_op *op, struct langflow_answer *a, const cJSON *user)
 {
-    native_leave(op);
+    langflow_leave(op);
     take_user(op, user);
     op->created = true;
     op->opened = op->active;
@@ -173,7 +173,7 @@ static void created(struct driver_op *op, struct native_answer *a, const cJSON *
     str_copy(a->out->external_id, sizeof(a->out->external_id), op->user_id);
 }
 
-static bool feed_create(struct driver_op *op, struct native_answer *a)
+static bool feed_create(struct driver_op *op, struct langflow_answer *a)
 {
     if (a->verdict == VERDICT_REFUSED && a->r->status == 400) {
         op->look = true; /* taken: by an earlier attempt of ours or by a stranger */
@@ -181,10 +181,10 @@ static bool feed_create(struct driver_op *op, struct native_answer *a)
         op->taken++;
         return true;
     }
-    cJSON *user = native_tree(a);
+    cJSON *user = langflow_tree(a);
     char id[UUID_TEXT];
-    bool fine =
-        user && native_uuid(user, "id", id) && str_eq(json_str(user, "username"), op->target->name);
+    bool fine = user && langflow_uuid(user, "id", id) &&
+                str_eq(json_str(user, "username"), op->target->name);
     if (fine) {
         str_copy(op->user_id, sizeof(op->user_id), id);
         created(op, a, user);
@@ -199,21 +199,21 @@ static void doubt_create(struct driver_op *op)
     op->user = USER_UNKNOWN;
 }
 
-const struct native_step native_user_create = {.what = "making the workspace's user",
-                                               .effect = "workspace.create",
-                                               .method = METHOD_POST,
-                                               .as = AS_PLATFORM,
-                                               .build = build_create,
-                                               .feed = feed_create,
-                                               .doubt = doubt_create};
+const struct langflow_step langflow_user_create = {.what = "making the workspace's user",
+                                                   .effect = "workspace.create",
+                                                   .method = METHOD_POST,
+                                                   .as = AS_PLATFORM,
+                                                   .build = build_create,
+                                                   .feed = feed_create,
+                                                   .doubt = doubt_create};
 
 /* ---- opening ---- */
 
 /* Nobody's password is known but that of this operation: a superuser may set another's. */
 static void build_open(struct driver_op *op, struct exchange_request *r)
 {
-    native_url(op, r, USERS, op->user_id, NULL);
-    native_json(r);
+    langflow_url(op, r, USERS, op->user_id, NULL);
+    langflow_json(r);
     buf_adds(&r->body, "{\"is_active\":true");
     if (!op->created || op->logins > 0) {
         add_password(op, &r->body);
@@ -222,15 +222,15 @@ static void build_open(struct driver_op *op, struct exchange_request *r)
     buf_addc(&r->body, '}');
 }
 
-static bool feed_open(struct driver_op *op, struct native_answer *a)
+static bool feed_open(struct driver_op *op, struct langflow_answer *a)
 {
     char id[UUID_TEXT];
     if (a->verdict == VERDICT_GONE) {
         forget_user(op);
         return true;
     }
-    cJSON *user = native_tree(a);
-    bool fine = user && native_uuid(user, "id", id) && str_eq(id, op->user_id) &&
+    cJSON *user = langflow_tree(a);
+    bool fine = user && langflow_uuid(user, "id", id) && str_eq(id, op->user_id) &&
                 json_bool(user, "is_active", false) && json_str(user, "username");
     if (fine) {
         take_user(op, user);
@@ -242,17 +242,17 @@ static bool feed_open(struct driver_op *op, struct native_answer *a)
     return fine;
 }
 
-const struct native_step native_user_open = {.what = "opening the workspace's user",
-                                             .effect = "workspace.open",
-                                             .method = METHOD_PATCH,
-                                             .as = AS_PLATFORM,
-                                             .build = build_open,
-                                             .feed = feed_open};
+const struct langflow_step langflow_user_open = {.what = "opening the workspace's user",
+                                                 .effect = "workspace.open",
+                                                 .method = METHOD_PATCH,
+                                                 .as = AS_PLATFORM,
+                                                 .build = build_open,
+                                                 .feed = feed_open};
 
 /* ---- looking ---- */
 
 /* Such a server is of another version than was read: before or after an upgrade. */
-static bool unlike_its_version(struct driver_op *op, const struct native_answer *a)
+static bool unlike_its_version(struct driver_op *op, const struct langflow_answer *a)
 {
     bool unlike = a->r->status == 405 || a->r->status == 422;
     if (!unlike || op->reread) {
@@ -265,10 +265,10 @@ static bool unlike_its_version(struct driver_op *op, const struct native_answer 
 
 static void build_get(struct driver_op *op, struct exchange_request *r)
 {
-    native_url(op, r, USERS, op->user_id, NULL);
+    langflow_url(op, r, USERS, op->user_id, NULL);
 }
 
-static bool feed_get(struct driver_op *op, struct native_answer *a)
+static bool feed_get(struct driver_op *op, struct langflow_answer *a)
 {
     char id[UUID_TEXT];
     if (a->verdict == VERDICT_GONE) {
@@ -279,8 +279,8 @@ static bool feed_get(struct driver_op *op, struct native_answer *a)
         op->not_by_id = true; /* a page in the place of a 404 says nothing; the list does */
         return true;
     }
-    cJSON *user = native_tree(a);
-    bool fine = user && native_uuid(user, "id", id) && str_eq(id, op->user_id);
+    cJSON *user = langflow_tree(a);
+    bool fine = user && langflow_uuid(user, "id", id) && str_eq(id, op->user_id);
     if (fine) {
         seen_by_id(op, user);
     }
@@ -288,16 +288,16 @@ static bool feed_get(struct driver_op *op, struct native_answer *a)
     return fine;
 }
 
-const struct native_step native_user_get = {.what = "looking for the workspace's user",
-                                            .method = METHOD_GET,
-                                            .as = AS_PLATFORM,
-                                            .build = build_get,
-                                            .feed = feed_get};
+const struct langflow_step langflow_user_get = {.what = "looking for the workspace's user",
+                                                .method = METHOD_GET,
+                                                .as = AS_PLATFORM,
+                                                .build = build_get,
+                                                .feed = feed_get};
 
 /* What of a name can be searched for: commas split query values, and LIKE has signs of its own. */
 static void add_searchable(struct buf *url, const char *name)
 {
-    char part[NATIVE_SEARCH_MAX];
+    char part[LANGFLOW_SEARCH_MAX];
     size_t n = strcspn(name, ",\\%_");
     n = str_utf8_cut(name, n, sizeof(part) - 1);
     memcpy(part, name, n);
@@ -312,14 +312,14 @@ static void build_list(struct driver_op *op, struct exchange_request *r)
     bool by_id = op->user_id[0] != '\0';
     const char *name = by_id && op->username ? op->username : op->target->name;
     if (op->limit == 0) {
-        op->limit = native_since(op, 13) ? PAGE_NEW : PAGE_OLD;
+        op->limit = langflow_since(op, 13) ? PAGE_NEW : PAGE_OLD;
     }
     buf_init(&b, sizeof(rest) - 1);
     buf_addf(&b, "?limit=%" PRId64, op->limit);
-    if (native_since(op, 13) && !by_id && op->taken == 0) {
+    if (langflow_since(op, 13) && !by_id && op->taken == 0) {
         buf_adds(&b, "&username=");
         buf_add_url(&b, name);
-    } else if (native_since(op, 10) && !op->wide) {
+    } else if (langflow_since(op, 10) && !op->wide) {
         buf_adds(&b, "&search=");
         add_searchable(&b, name);
     }
@@ -327,7 +327,7 @@ static void build_list(struct driver_op *op, struct exchange_request *r)
         buf_addf(&b, "&skip=%" PRId64, op->skip);
     }
     if (!b.failed) {
-        native_url(op, r, USERS, NULL, buf_str(&b));
+        langflow_url(op, r, USERS, NULL, buf_str(&b));
     }
     buf_done(&b);
 }
@@ -346,7 +346,7 @@ static struct sighting sift(const struct driver_op *op, const cJSON *users)
         char id[UUID_TEXT];
         const char *name = json_str(user, "username");
         s.n++;
-        if (!name || !native_uuid(user, "id", id)) {
+        if (!name || !langflow_uuid(user, "id", id)) {
             continue;
         }
         if (str_eq(id, op->user_id)) {
@@ -365,12 +365,12 @@ static struct sighting sift(const struct driver_op *op, const cJSON *users)
 static void not_listed(struct driver_op *op)
 {
     bool by_id = op->user_id[0] != '\0';
-    bool pages = op->pages > 0 && !native_since(op, 13);
+    bool pages = op->pages > 0 && !langflow_since(op, 13);
     op->skip = 0;
     op->pages = 0;
     if (pages && op->empty_looks++ == 0) {
-        native_settle(op); /* pages of a list without order may miss one */
-    } else if (by_id && !op->username && !op->wide && native_since(op, 10)) {
+        langflow_settle(op); /* pages of a list without order may miss one */
+    } else if (by_id && !op->username && !op->wide && langflow_since(op, 10)) {
         op->wide = true; /* its tenant may have renamed it */
     } else if (by_id && op->vanishing) {
         forget_user(op);
@@ -390,8 +390,8 @@ static void seen_foreign(struct driver_op *op, const cJSON *user)
     op->user = USER_FOREIGN;
     if (op->goal == DRIVER_PRESENT && !op->target->observe) {
         char id[UUID_TEXT] = "?";
-        native_uuid(user, "id", id);
-        native_fail(
+        langflow_uuid(user, "id", id);
+        langflow_fail(
             op, ERR_CONFLICT,
             "a user \"%s\" exists in Langflow (id %s) without this subscription's marker and "
             "proof; rename or remove it there, then replay",
@@ -399,14 +399,14 @@ static void seen_foreign(struct driver_op *op, const cJSON *user)
     }
 }
 
-static void look_over(struct driver_op *op, struct native_answer *a, const cJSON *list,
+static void look_over(struct driver_op *op, struct langflow_answer *a, const cJSON *list,
                       const cJSON *users)
 {
     int64_t total = 0;
     bool by_id = op->user_id[0] != '\0';
     struct sighting s = sift(op, users);
     bool more = json_i64(list, "total_count", &total) && s.n > 0 &&
-                op->skip + (int64_t)s.n < total && op->pages < NATIVE_PAGES_MAX;
+                op->skip + (int64_t)s.n < total && op->pages < LANGFLOW_PAGES_MAX;
     if (s.by_id) {
         seen_by_id(op, s.by_id);
     } else if (!by_id && s.ours) {
@@ -425,7 +425,7 @@ static void look_over(struct driver_op *op, struct native_answer *a, const cJSON
     op->pages = 0;
 }
 
-static bool feed_list(struct driver_op *op, struct native_answer *a)
+static bool feed_list(struct driver_op *op, struct langflow_answer *a)
 {
     if (a->verdict == VERDICT_ODD && a->r->truncated && op->limit > 1) {
         op->limit = op->limit / 8 > 0 ? op->limit / 8 : 1;
@@ -435,7 +435,7 @@ static bool feed_list(struct driver_op *op, struct native_answer *a)
         op->limit = 0;
         return true;
     }
-    cJSON *list = native_tree(a);
+    cJSON *list = langflow_tree(a);
     const cJSON *users = json_get(list, "users");
     bool fine = cJSON_IsArray(users);
     if (fine) {
@@ -443,48 +443,48 @@ static bool feed_list(struct driver_op *op, struct native_answer *a)
     }
     cJSON_Delete(list);
     if (fine && op->user == USER_ABSENT && op->taken >= TAKEN_MAX) {
-        native_fail(op, ERR_CONFLICT,
-                    "Langflow says that the name \"%s\" is taken, and lists no such user; remove "
-                    "what holds it there, then replay",
-                    op->target->name);
+        langflow_fail(op, ERR_CONFLICT,
+                      "Langflow says that the name \"%s\" is taken, and lists no such user; remove "
+                      "what holds it there, then replay",
+                      op->target->name);
     } else if (fine && op->user == USER_ABSENT && op->taken > 0) {
-        native_settle(op);
+        langflow_settle(op);
     }
     return fine;
 }
 
-const struct native_step native_user_list = {.what = "looking for the workspace's user",
-                                             .method = METHOD_GET,
-                                             .as = AS_PLATFORM,
-                                             .build = build_list,
-                                             .feed = feed_list};
+const struct langflow_step langflow_user_list = {.what = "looking for the workspace's user",
+                                                 .method = METHOD_GET,
+                                                 .as = AS_PLATFORM,
+                                                 .build = build_list,
+                                                 .feed = feed_list};
 
 /* ---- closing ---- */
 
 static void build_close(struct driver_op *op, struct exchange_request *r)
 {
-    native_url(op, r, USERS, op->user_id, NULL);
-    native_json(r);
+    langflow_url(op, r, USERS, op->user_id, NULL);
+    langflow_json(r);
     buf_adds(&r->body, "{\"is_active\":false,");
     add_optins(op, &r->body, true);
     buf_addc(&r->body, '}');
 }
 
-static bool feed_close(struct driver_op *op, struct native_answer *a)
+static bool feed_close(struct driver_op *op, struct langflow_answer *a)
 {
     char id[UUID_TEXT];
     if (a->verdict == VERDICT_GONE) {
         forget_user(op);
         return true;
     }
-    cJSON *user = native_tree(a);
-    bool fine = user && native_uuid(user, "id", id) && str_eq(id, op->user_id);
+    cJSON *user = langflow_tree(a);
+    bool fine = user && langflow_uuid(user, "id", id) && str_eq(id, op->user_id);
     if (fine) {
         take_user(op, user);
         fine = !op->active && op->closed;
     }
     if (fine) {
-        native_forget_entry(op);
+        langflow_forget_entry(op);
         op->user = USER_UNKNOWN; /* until a look says the same */
         op->shut = true;
         op->polls = 0;
@@ -494,18 +494,18 @@ static bool feed_close(struct driver_op *op, struct native_answer *a)
     return fine;
 }
 
-const struct native_step native_user_close = {.what = "closing the workspace's user",
-                                              .effect = "workspace.close",
-                                              .method = METHOD_PATCH,
-                                              .as = AS_PLATFORM,
-                                              .build = build_close,
-                                              .feed = feed_close};
+const struct langflow_step langflow_user_close = {.what = "closing the workspace's user",
+                                                  .effect = "workspace.close",
+                                                  .method = METHOD_PATCH,
+                                                  .as = AS_PLATFORM,
+                                                  .build = build_close,
+                                                  .feed = feed_close};
 
 /* ---- deleting ---- */
 
 static void build_delete(struct driver_op *op, struct exchange_request *r)
 {
-    native_url(op, r, USERS, op->user_id, NULL);
+    langflow_url(op, r, USERS, op->user_id, NULL);
     op->deletes++;
 }
 
@@ -516,25 +516,25 @@ static void vanish(struct driver_op *op)
     op->polls = op->deletes > 1 ? op->polls : 0;
 }
 
-static bool feed_delete(struct driver_op *op, struct native_answer *a)
+static bool feed_delete(struct driver_op *op, struct langflow_answer *a)
 {
     if (a->verdict != VERDICT_GOOD && a->verdict != VERDICT_GONE) {
         return false;
     }
     /* Accepted is not done: until it is seen to be gone, this may still reach what is made of it.
      */
-    bool accepted = a->verdict == VERDICT_GOOD && (a->r->status == 202 || !native_since(op, 10));
+    bool accepted = a->verdict == VERDICT_GOOD && (a->r->status == 202 || !langflow_since(op, 10));
     a->out->effect = accepted ? EFFECT_UNKNOWN : EFFECT_DONE;
     str_copy(a->out->external_id, sizeof(a->out->external_id), op->user_id);
-    native_forget_entry(op);
+    langflow_forget_entry(op);
     vanish(op);
     return true;
 }
 
-const struct native_step native_user_delete = {.what = "deleting the workspace's user",
-                                               .effect = "workspace.delete",
-                                               .method = METHOD_DELETE,
-                                               .as = AS_PLATFORM,
-                                               .build = build_delete,
-                                               .feed = feed_delete,
-                                               .doubt = vanish};
+const struct langflow_step langflow_user_delete = {.what = "deleting the workspace's user",
+                                                   .effect = "workspace.delete",
+                                                   .method = METHOD_DELETE,
+                                                   .as = AS_PLATFORM,
+                                                   .build = build_delete,
+                                                   .feed = feed_delete,
+                                                   .doubt = vanish};

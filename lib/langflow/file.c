@@ -21,7 +21,7 @@ enum {
     PURGES_MAX = 3, /* of what is the user's own */
 };
 
-void native_files_clear(struct driver_op *op)
+void langflow_files_clear(struct driver_op *op)
 {
     for (size_t i = 0; i < op->n_files; i++) {
         free(op->files[i]);
@@ -46,28 +46,28 @@ static bool is_file_name(const char *name)
 
 static void build_list(struct driver_op *op, struct exchange_request *r)
 {
-    native_url(op, r, FILES "list/", native_item(op)->id, NULL);
+    langflow_url(op, r, FILES "list/", langflow_item(op)->id, NULL);
 }
 
 static void go_on(struct driver_op *op, const char *residue)
 {
-    native_files_clear(op);
+    langflow_files_clear(op);
     if (residue) {
-        native_residue(op, residue);
+        langflow_residue(op, residue);
     }
-    native_item(op)->step = &native_flow_delete;
+    langflow_item(op)->step = &langflow_flow_delete;
 }
 
 static bool keep_names(struct driver_op *op, const cJSON *names)
 {
     const cJSON *one = NULL;
-    native_files_clear(op);
+    langflow_files_clear(op);
     op->files = calloc(FILES_MAX, sizeof(*op->files));
     cJSON_ArrayForEach(one, names)
     {
         const char *name = cJSON_GetStringValue(one);
         if (!is_file_name(name)) {
-            native_residue(op, "files of a flow have names that cannot be asked for");
+            langflow_residue(op, "files of a flow have names that cannot be asked for");
             continue;
         }
         char *copy = op->files && op->n_files < FILES_MAX ? str_dup(name) : NULL;
@@ -80,20 +80,20 @@ static bool keep_names(struct driver_op *op, const cJSON *names)
 
 static void take_names(struct driver_op *op, const cJSON *names)
 {
-    struct native_item *item = native_item(op);
+    struct langflow_item *item = langflow_item(op);
     if (!keep_names(op, names)) {
-        native_fail(op, ERR_INTERNAL, "out of memory");
+        langflow_fail(op, ERR_INTERNAL, "out of memory");
     } else if (op->n_files == 0) {
         go_on(op, NULL);
     } else if (item->tries++ >= LISTS_MAX) {
         go_on(op, "files of a flow could not be deleted");
     } else {
-        item->step = &native_file_delete;
+        item->step = &langflow_file_delete;
     }
 }
 
 /* An answer that is no list, be it the server's own trouble: asked again, and then let be. */
-static bool no_list(struct driver_op *op, const struct native_answer *a)
+static bool no_list(struct driver_op *op, const struct langflow_answer *a)
 {
     if (a->verdict == VERDICT_GONE || a->r->status == 405) {
         go_on(op, NULL); /* no such flow, or a version that knows no files */
@@ -102,20 +102,20 @@ static bool no_list(struct driver_op *op, const struct native_answer *a)
     if (a->verdict != VERDICT_ODD && a->verdict != VERDICT_REFUSED && a->r->status != 500) {
         return false;
     }
-    if (native_item(op)->tries++ >= LISTS_MAX / 2) {
+    if (langflow_item(op)->tries++ >= LISTS_MAX / 2) {
         go_on(op, "files of a flow could not be listed");
     } else {
-        native_settle(op);
+        langflow_settle(op);
     }
     return true;
 }
 
-static bool feed_list(struct driver_op *op, struct native_answer *a)
+static bool feed_list(struct driver_op *op, struct langflow_answer *a)
 {
     if (no_list(op, a)) {
         return true;
     }
-    cJSON *json = native_tree(a);
+    cJSON *json = langflow_tree(a);
     const cJSON *names = json_get(json, "files");
     bool fine = cJSON_IsArray(names);
     if (fine) {
@@ -125,12 +125,12 @@ static bool feed_list(struct driver_op *op, struct native_answer *a)
     return fine;
 }
 
-const struct native_step native_file_list = {.what = "listing a flow's files",
-                                             .method = METHOD_GET,
-                                             .as = AS_TENANT,
-                                             .queued = true,
-                                             .build = build_list,
-                                             .feed = feed_list};
+const struct langflow_step langflow_file_list = {.what = "listing a flow's files",
+                                                 .method = METHOD_GET,
+                                                 .as = AS_TENANT,
+                                                 .queued = true,
+                                                 .build = build_list,
+                                                 .feed = feed_list};
 
 static void build_delete(struct driver_op *op, struct exchange_request *r)
 {
@@ -139,7 +139,7 @@ static void build_delete(struct driver_op *op, struct exchange_request *r)
     buf_addc(&rest, '/');
     buf_add_url(&rest, op->files[op->file_at]);
     if (!rest.failed) {
-        native_url(op, r, FILES "delete/", native_item(op)->id, buf_str(&rest));
+        langflow_url(op, r, FILES "delete/", langflow_item(op)->id, buf_str(&rest));
     }
     buf_done(&rest);
 }
@@ -147,52 +147,52 @@ static void build_delete(struct driver_op *op, struct exchange_request *r)
 /* The list tells again what is there. */
 static void doubt_delete(struct driver_op *op)
 {
-    native_files_clear(op);
-    native_item(op)->step = &native_file_list;
+    langflow_files_clear(op);
+    langflow_item(op)->step = &langflow_file_list;
 }
 
-static bool feed_delete(struct driver_op *op, struct native_answer *a)
+static bool feed_delete(struct driver_op *op, struct langflow_answer *a)
 {
     bool said = a->verdict == VERDICT_GOOD || a->verdict == VERDICT_GONE ||
                 a->verdict == VERDICT_REFUSED || a->r->status == 500;
     if (!said) {
         return false;
     }
-    str_copy(a->out->external_id, sizeof(a->out->external_id), native_item(op)->id);
+    str_copy(a->out->external_id, sizeof(a->out->external_id), langflow_item(op)->id);
     if (++op->file_at == op->n_files) {
         doubt_delete(op);
     }
     return true;
 }
 
-const struct native_step native_file_delete = {.what = "deleting a file of a flow",
-                                               .effect = "file.delete",
-                                               .method = METHOD_DELETE,
-                                               .as = AS_TENANT,
-                                               .queued = true,
-                                               .build = build_delete,
-                                               .feed = feed_delete,
-                                               .doubt = doubt_delete};
+const struct langflow_step langflow_file_delete = {.what = "deleting a file of a flow",
+                                                   .effect = "file.delete",
+                                                   .method = METHOD_DELETE,
+                                                   .as = AS_TENANT,
+                                                   .queued = true,
+                                                   .build = build_delete,
+                                                   .feed = feed_delete,
+                                                   .doubt = doubt_delete};
 
 /* ---- of the user ---- */
 
 static void build_purge(struct driver_op *op, struct exchange_request *r)
 {
-    native_url(op, r, USER_FILES, NULL, NULL);
+    langflow_url(op, r, USER_FILES, NULL, NULL);
     op->file_purges++;
 }
 
 /* All of them, says a server whose disk did as it was told. */
-static bool purged(const struct native_answer *a)
+static bool purged(const struct langflow_answer *a)
 {
-    cJSON *json = native_tree(a);
+    cJSON *json = langflow_tree(a);
     const char *message = json_str(json, "message");
     bool all = json && !(message && strcasestr(message, "fail"));
     cJSON_Delete(json);
     return all;
 }
 
-static bool feed_purge(struct driver_op *op, struct native_answer *a)
+static bool feed_purge(struct driver_op *op, struct langflow_answer *a)
 {
     bool none = a->verdict == VERDICT_GONE || a->r->status == 405;
     if (none || purged(a)) {
@@ -201,16 +201,16 @@ static bool feed_purge(struct driver_op *op, struct native_answer *a)
     }
     bool told = a->verdict == VERDICT_REFUSED || op->file_purges >= PURGES_MAX;
     if (told && a->verdict != VERDICT_DENIED && a->verdict != VERDICT_LATER) {
-        native_residue(op, "files of the user could not be deleted");
+        langflow_residue(op, "files of the user could not be deleted");
         op->files_gone = true;
         return true;
     }
     return false;
 }
 
-const struct native_step native_file_purge = {.what = "deleting the workspace's files",
-                                              .effect = "file.delete",
-                                              .method = METHOD_DELETE,
-                                              .as = AS_TENANT,
-                                              .build = build_purge,
-                                              .feed = feed_purge};
+const struct langflow_step langflow_file_purge = {.what = "deleting the workspace's files",
+                                                  .effect = "file.delete",
+                                                  .method = METHOD_DELETE,
+                                                  .as = AS_TENANT,
+                                                  .build = build_purge,
+                                                  .feed = feed_purge};

@@ -23,119 +23,119 @@ static bool under_deletion(const struct driver_op *op)
 
 static bool looks_by_id(const struct driver_op *op)
 {
-    return op->user_id[0] != '\0' && native_since(op, 13) && !op->not_by_id;
+    return op->user_id[0] != '\0' && langflow_since(op, 13) && !op->not_by_id;
 }
 
-static const struct native_step *look(const struct driver_op *op)
+static const struct langflow_step *look(const struct driver_op *op)
 {
-    return looks_by_id(op) ? &native_user_get : &native_user_list;
+    return looks_by_id(op) ? &langflow_user_get : &langflow_user_list;
 }
 
 /* A step that leads to a login is not begun where logins are not let through. */
-static const struct native_step *unless_blocked(struct driver_op *op,
-                                                const struct native_step *step)
+static const struct langflow_step *unless_blocked(struct driver_op *op,
+                                                  const struct langflow_step *step)
 {
     int64_t left_ms = op->site->login_blocked_until_ms - op->site->base.now_ms;
     if (left_ms <= 0) {
         return step;
     }
-    native_fail(op, ERR_THROTTLED,
-                "Langflow allows no more logins for now; raise LANGFLOW_RATE_LIMIT_PER_MINUTE "
-                "there if this is often so");
+    langflow_fail(op, ERR_THROTTLED,
+                  "Langflow allows no more logins for now; raise LANGFLOW_RATE_LIMIT_PER_MINUTE "
+                  "there if this is often so");
     op->err.retry_after_ms = left_ms;
     return NULL;
 }
 
-static const struct native_step *enter(struct driver_op *op)
+static const struct langflow_step *enter(struct driver_op *op)
 {
-    return unless_blocked(op, op->opened ? &native_login : &native_user_open);
+    return unless_blocked(op, op->opened ? &langflow_login : &langflow_user_open);
 }
 
 /* ---- present ---- */
 
 /* Nothing is made before it is known what of. */
-static const struct native_step *make_user(struct driver_op *op)
+static const struct langflow_step *make_user(struct driver_op *op)
 {
-    const struct native_step *template = native_template_wanted(op);
+    const struct langflow_step *template = langflow_template_wanted(op);
     if (template) {
         return template;
     }
     if (op->target->template && !op->flow_name) {
         struct buf body;
         buf_init(&body, EXCHANGE_REQUEST_MAX);
-        int r = native_template_body(op, &body);
+        int r = langflow_template_body(op, &body);
         buf_done(&body);
         if (r) {
             return NULL;
         }
     }
-    return unless_blocked(op, &native_user_create);
+    return unless_blocked(op, &langflow_user_create);
 }
 
 /* Until we are in; a key that is held counts as that until it is refused. */
-static const struct native_step *present_user(struct driver_op *op)
+static const struct langflow_step *present_user(struct driver_op *op)
 {
     if (op->vanishing) {
         return look(op);
     }
     if (under_deletion(op)) {
-        return &native_user_delete;
+        return &langflow_user_delete;
     }
     if (op->user == USER_THERE || op->user_id[0] != '\0') {
         return enter(op);
     }
-    return op->look && op->user == USER_UNKNOWN ? &native_user_list : make_user(op);
+    return op->look && op->user == USER_UNKNOWN ? &langflow_user_list : make_user(op);
 }
 
-static const struct native_step *present_key(const struct driver_op *op)
+static const struct langflow_step *present_key(const struct driver_op *op)
 {
-    return op->keys_listed ? &native_key_create : &native_key_list;
+    return op->keys_listed ? &langflow_key_create : &langflow_key_list;
 }
 
-static const struct native_step *present_flow(struct driver_op *op)
+static const struct langflow_step *present_flow(struct driver_op *op)
 {
-    const struct native_step *template = NULL;
+    const struct langflow_step *template = NULL;
     switch (op->flow) {
     case FLOW_UNKNOWN:
-        return op->by_list ? &native_flow_list : &native_flow_get;
+        return op->by_list ? &langflow_flow_list : &langflow_flow_get;
     case FLOW_ABSENT:
         if (!op->proven) {
-            return &native_whoami;
+            return &langflow_whoami;
         }
         if (op->sweeping) {
-            return &native_residue_delete;
+            return &langflow_residue_delete;
         }
-        template = native_template_wanted(op);
-        return template ? template : &native_flow_put;
+        template = langflow_template_wanted(op);
+        return template ? template : &langflow_flow_put;
     case FLOW_THERE:
         break;
     }
     if (!op->proven) {
-        return &native_whoami;
+        return &langflow_whoami;
     }
-    if (op->put && !op->readback && !native_since(op, 10)) {
-        return op->by_list ? &native_flow_list : &native_flow_get;
+    if (op->put && !op->readback && !langflow_since(op, 10)) {
+        return op->by_list ? &langflow_flow_list : &langflow_flow_get;
     }
-    return op->misnamed ? &native_flow_rename : NULL;
+    return op->misnamed ? &langflow_flow_rename : NULL;
 }
 
-static const struct native_step *present_variables(struct driver_op *op)
+static const struct langflow_step *present_variables(struct driver_op *op)
 {
     if (op->variables_listed) {
         return NULL;
     }
     if (op->created && !op->variables_begun) {
         op->variables_begun = true;
-        native_variables_compare(op, NULL);
-        const struct native_item *item = native_item(op);
+        langflow_variables_compare(op, NULL);
+        const struct langflow_item *item = langflow_item(op);
         if (item || op->failed) {
             return item ? item->step : NULL;
         }
     }
-    return &native_variable_list;
+    return &langflow_variable_list;
 }
 
-static const struct native_step *plan_present(struct driver_op *op)
+static const struct langflow_step *plan_present(struct driver_op *op)
 {
     bool inside = op->entry != ENTRY_NONE && !under_deletion(op) && !op->vanishing;
     if (!inside) {
@@ -144,13 +144,13 @@ static const struct native_step *plan_present(struct driver_op *op)
     if (op->key[0] == '\0') {
         return present_key(op);
     }
-    const struct native_step *step = present_flow(op);
+    const struct langflow_step *step = present_flow(op);
     if (step || op->failed) {
         return step;
     }
     /* A key of ours that was made, and whose making nobody recorded, is one too many. */
     if (op->kept && op->target->uncertain && !op->keys_listed) {
-        return &native_key_list;
+        return &langflow_key_list;
     }
     step = present_variables(op);
     if (!step && !op->failed) {
@@ -161,10 +161,10 @@ static const struct native_step *plan_present(struct driver_op *op)
 
 /* ---- what is left where no user is ---- */
 
-static const struct native_step *sweep(struct driver_op *op)
+static const struct langflow_step *sweep(struct driver_op *op)
 {
     const struct driver_target *t = op->target;
-    bool nothing = op->swept || op->emptied || native_since(op, 13) || !t->flow_uuid;
+    bool nothing = op->swept || op->emptied || langflow_since(op, 13) || !t->flow_uuid;
     if (op->goal == DRIVER_CLOSED) {
         /* Messages stay their time; but a sweep that was cut off is ended. */
         op->sweeping = !nothing && t->uncertain;
@@ -174,29 +174,29 @@ static const struct native_step *sweep(struct driver_op *op)
         done(op);
         return NULL;
     }
-    return op->sweeping ? &native_residue_delete : &native_residue_put;
+    return op->sweeping ? &langflow_residue_delete : &langflow_residue_put;
 }
 
 /* ---- closed ---- */
 
-static const struct native_step *shut_doors(struct driver_op *op)
+static const struct langflow_step *shut_doors(struct driver_op *op)
 {
     if (op->flows_listed && op->variables_listed && op->keys_listed) {
-        return &native_user_close;
+        return &langflow_user_close;
     }
     if (op->entry == ENTRY_NONE) {
         return enter(op);
     }
     if (!op->proven) {
-        return &native_whoami;
+        return &langflow_whoami;
     }
     if (!op->flows_listed) {
-        return &native_flow_list;
+        return &langflow_flow_list;
     }
-    return op->variables_listed ? &native_key_list : &native_variable_list;
+    return op->variables_listed ? &langflow_key_list : &langflow_variable_list;
 }
 
-static const struct native_step *plan_closed(struct driver_op *op)
+static const struct langflow_step *plan_closed(struct driver_op *op)
 {
     if (op->vanishing) {
         return look(op);
@@ -205,7 +205,7 @@ static const struct native_step *plan_closed(struct driver_op *op)
         return sweep(op);
     }
     if (under_deletion(op)) {
-        return &native_user_delete;
+        return &langflow_user_delete;
     }
     if (op->user == USER_UNKNOWN && op->unlisted && op->shut) {
         op->user = USER_THERE; /* under another name than it had a moment ago */
@@ -222,7 +222,7 @@ static const struct native_step *plan_closed(struct driver_op *op)
 
 /* ---- absent ---- */
 
-static const struct native_step *plan_absent(struct driver_op *op)
+static const struct langflow_step *plan_absent(struct driver_op *op)
 {
     if (op->vanishing) {
         return look(op);
@@ -231,30 +231,30 @@ static const struct native_step *plan_absent(struct driver_op *op)
         return sweep(op);
     }
     if (under_deletion(op)) {
-        return &native_user_delete;
+        return &langflow_user_delete;
     }
     if (op->user_id[0] == '\0') {
-        return &native_user_list;
+        return &langflow_user_list;
     }
     if (op->flows_listed && op->messages_listed && op->files_gone) {
         op->emptied = true;
-        return &native_user_delete;
+        return &langflow_user_delete;
     }
     if (op->entry == ENTRY_NONE) {
         return enter(op);
     }
     if (!op->proven) {
-        return &native_whoami;
+        return &langflow_whoami;
     }
     if (!op->flows_listed) {
-        return &native_flow_list;
+        return &langflow_flow_list;
     }
-    return op->messages_listed ? &native_file_purge : &native_message_list;
+    return op->messages_listed ? &langflow_file_purge : &langflow_message_list;
 }
 
 /* ---- observations ---- */
 
-static const struct native_step *observed(struct driver_op *op, enum driver_sight sight, bool met)
+static const struct langflow_step *observed(struct driver_op *op, enum driver_sight sight, bool met)
 {
     op->sight = sight;
     op->met = met;
@@ -262,30 +262,30 @@ static const struct native_step *observed(struct driver_op *op, enum driver_sigh
     return NULL;
 }
 
-static const struct native_step *observe_inside(struct driver_op *op)
+static const struct langflow_step *observe_inside(struct driver_op *op)
 {
     if (!op->active || op->closed || op->entry == ENTRY_NONE || op->flow == FLOW_ABSENT) {
         return observed(op, SIGHT_OURS, false);
     }
     if (op->flow == FLOW_UNKNOWN) {
-        return op->by_list ? &native_flow_list : &native_flow_get;
+        return op->by_list ? &langflow_flow_list : &langflow_flow_get;
     }
     if (!op->proven) {
-        return &native_whoami;
+        return &langflow_whoami;
     }
     if (!op->variables_begun) {
         op->variables_begun = true;
         for (size_t i = 0; i < op->n_variables; i++) {
             op->variables[i].written = true; /* what cannot be read back counts as right */
         }
-        return &native_variable_list;
+        return &langflow_variable_list;
     }
-    bool differ = native_item(op) != NULL;
-    native_queue_clear(op);
+    bool differ = langflow_item(op) != NULL;
+    langflow_queue_clear(op);
     return observed(op, SIGHT_OURS, !differ);
 }
 
-static const struct native_step *plan_observation(struct driver_op *op)
+static const struct langflow_step *plan_observation(struct driver_op *op)
 {
     switch (op->user) {
     case USER_UNKNOWN:
@@ -305,20 +305,20 @@ static const struct native_step *plan_observation(struct driver_op *op)
 
 /* ---- all of them ---- */
 
-const struct native_step *native_plan(struct driver_op *op)
+const struct langflow_step *langflow_plan(struct driver_op *op)
 {
-    if (!native_version_fresh(op->site)) {
-        return &native_version_read;
+    if (!langflow_version_fresh(op->site)) {
+        return &langflow_version_read;
     }
     if (!op->settled) {
         op->settled = true;
-        native_settle(op);
+        langflow_settle(op);
         return NULL;
     }
     if (op->target->observe) {
         return plan_observation(op);
     }
-    const struct native_item *item = native_item(op);
+    const struct langflow_item *item = langflow_item(op);
     if (item) {
         return item->step;
     }

@@ -19,33 +19,33 @@ enum {
 static const char flow_list_path[] =
     "/api/v1/flows/?header_flows=true&get_all=true&remove_example_flows=false";
 
-struct driver_site *native_site_new(struct err *err)
+struct driver_site *langflow_site_new(struct err *err)
 {
-    struct native_site *s = calloc(1, sizeof(*s));
+    struct langflow_site *s = calloc(1, sizeof(*s));
     if (!s) {
         err_nomem(err);
         return NULL;
     }
-    s->base.class = &native_class;
+    s->base.class = &langflow_class;
     s->base.refs = 1;
     return &s->base;
 }
 
-static void template_free(struct native_template *t)
+static void template_free(struct langflow_template *t)
 {
     free(t->flow_id);
     free(t->name);
     free(t->body);
-    *t = (struct native_template){.flow_id = NULL};
+    *t = (struct langflow_template){.flow_id = NULL};
 }
 
-void native_site_free(struct driver_site *site)
+void langflow_site_free(struct driver_site *site)
 {
-    struct native_site *s = (struct native_site *)site;
+    struct langflow_site *s = (struct langflow_site *)site;
     if (!s) {
         return;
     }
-    for (size_t i = 0; i < NATIVE_TEMPLATES_MAX; i++) {
+    for (size_t i = 0; i < LANGFLOW_TEMPLATES_MAX; i++) {
         template_free(&s->templates[i]);
     }
     free(s);
@@ -53,7 +53,7 @@ void native_site_free(struct driver_site *site)
 
 /* ---- version ---- */
 
-bool native_version_fresh(const struct native_site *s)
+bool langflow_version_fresh(const struct langflow_site *s)
 {
     return s->base.known && s->base.now_ms - s->version_read_ms < FRESH_MS;
 }
@@ -91,8 +91,8 @@ static bool parse_version(const char *said, const char *package, char *text, siz
     return true;
 }
 
-bool native_read_version(const struct exchange_response *r, char text[DRIVER_VERSION_MAX + 1],
-                         int *minor)
+bool langflow_read_version(const struct exchange_response *r, char text[DRIVER_VERSION_MAX + 1],
+                           int *minor)
 {
     static const struct json_limits limits = {.size = 65536, .depth = 16, .string = 4096};
     struct json_fault fault;
@@ -109,29 +109,30 @@ bool native_read_version(const struct exchange_response *r, char text[DRIVER_VER
 
 static void build_version(struct driver_op *op, struct exchange_request *r)
 {
-    native_url(op, r, "/api/v1/version", NULL, NULL);
+    langflow_url(op, r, "/api/v1/version", NULL, NULL);
 }
 
-static bool feed_version(struct driver_op *op, struct native_answer *a)
+static bool feed_version(struct driver_op *op, struct langflow_answer *a)
 {
-    struct native_site *s = op->site;
+    struct langflow_site *s = op->site;
     char text[DRIVER_VERSION_MAX + 1];
     int minor = 0;
     if (a->verdict == VERDICT_OPEN || a->verdict == VERDICT_LATER) {
         return false;
     }
-    if (a->verdict != VERDICT_GOOD || !native_read_version(a->r, text, &minor)) {
-        native_fail(op, ERR_UNAVAILABLE,
-                    "the server does not say which Langflow it is (GET /api/v1/version); check "
-                    "the runtime's url, and that it is Langflow 1.10.1 or later");
+    if (a->verdict != VERDICT_GOOD || !langflow_read_version(a->r, text, &minor)) {
+        langflow_fail(op, ERR_UNAVAILABLE,
+                      "the server does not say which Langflow it is (GET /api/v1/version); check "
+                      "the runtime's url, and that it is Langflow 1.10.1 or later");
         a->out->health = HEALTH_AS_SAID;
         return true;
     }
     if (minor < MINOR_MIN) {
-        native_fail(op, ERR_UNAVAILABLE,
-                    "Langflow %s is not supported: it cannot make a flow under a given id; upgrade "
-                    "to 1.10.1 or later",
-                    text);
+        langflow_fail(
+            op, ERR_UNAVAILABLE,
+            "Langflow %s is not supported: it cannot make a flow under a given id; upgrade "
+            "to 1.10.1 or later",
+            text);
         a->out->health = HEALTH_AS_SAID;
         return true;
     }
@@ -143,23 +144,24 @@ static bool feed_version(struct driver_op *op, struct native_answer *a)
     return true;
 }
 
-const struct native_step native_version_read = {.what = "reading Langflow's version",
-                                                .method = METHOD_GET,
-                                                .as = AS_NOBODY,
-                                                .build = build_version,
-                                                .feed = feed_version};
+const struct langflow_step langflow_version_read = {.what = "reading Langflow's version",
+                                                    .method = METHOD_GET,
+                                                    .as = AS_NOBODY,
+                                                    .build = build_version,
+                                                    .feed = feed_version};
 
 /* ---- templates ---- */
 
-static bool template_fresh(const struct native_site *s, const struct native_template *t)
+static bool template_fresh(const struct langflow_site *s, const struct langflow_template *t)
 {
     return t->flow_id && s->base.now_ms - t->read_ms < FRESH_MS;
 }
 
-const struct native_template *native_template_find(const struct native_site *s, const char *flow_id)
+const struct langflow_template *langflow_template_find(const struct langflow_site *s,
+                                                       const char *flow_id)
 {
-    for (size_t i = 0; i < NATIVE_TEMPLATES_MAX; i++) {
-        const struct native_template *t = &s->templates[i];
+    for (size_t i = 0; i < LANGFLOW_TEMPLATES_MAX; i++) {
+        const struct langflow_template *t = &s->templates[i];
         if (template_fresh(s, t) && str_eq(t->flow_id, flow_id)) {
             return t;
         }
@@ -167,11 +169,11 @@ const struct native_template *native_template_find(const struct native_site *s, 
     return NULL;
 }
 
-static struct native_template *oldest(struct native_site *s)
+static struct langflow_template *oldest(struct langflow_site *s)
 {
-    struct native_template *found = NULL;
-    for (size_t i = 0; i < NATIVE_TEMPLATES_MAX; i++) {
-        struct native_template *t = &s->templates[i];
+    struct langflow_template *found = NULL;
+    for (size_t i = 0; i < LANGFLOW_TEMPLATES_MAX; i++) {
+        struct langflow_template *t = &s->templates[i];
         if (t->flow_id && (!found || t->read_ms < found->read_ms)) {
             found = t;
         }
@@ -180,13 +182,13 @@ static struct native_template *oldest(struct native_site *s)
 }
 
 /* An empty place, once the bytes fit. */
-static struct native_template *template_place(struct native_site *s, const char *flow_id,
-                                              size_t bytes)
+static struct langflow_template *template_place(struct langflow_site *s, const char *flow_id,
+                                                size_t bytes)
 {
-    struct native_template *place = NULL;
+    struct langflow_template *place = NULL;
     size_t held = 0;
-    for (size_t i = 0; i < NATIVE_TEMPLATES_MAX; i++) {
-        struct native_template *t = &s->templates[i];
+    for (size_t i = 0; i < LANGFLOW_TEMPLATES_MAX; i++) {
+        struct langflow_template *t = &s->templates[i];
         if (str_eq(t->flow_id, flow_id)) {
             template_free(t);
         }
@@ -194,7 +196,7 @@ static struct native_template *template_place(struct native_site *s, const char 
         place = t->flow_id ? place : t;
     }
     while (!place || held + bytes > TEMPLATES_BYTES_MAX) {
-        struct native_template *old = oldest(s);
+        struct langflow_template *old = oldest(s);
         if (!old) {
             break;
         }
@@ -205,47 +207,47 @@ static struct native_template *template_place(struct native_site *s, const char 
     return place;
 }
 
-static void template_keep(struct driver_op *op, const struct native_answer *a)
+static void template_keep(struct driver_op *op, const struct langflow_answer *a)
 {
     const char *flow_id = op->target->flow_id;
-    struct native_template t = {.read_ms = op->site->base.now_ms};
+    struct langflow_template t = {.read_ms = op->site->base.now_ms};
     struct buf body;
     struct err e;
     buf_init(&body, EXCHANGE_REQUEST_MAX);
-    if (native_flow_body(a->r->body, a->r->body_len, flow_id, &body, &t.name, &e)) {
+    if (langflow_flow_body(a->r->body, a->r->body_len, flow_id, &body, &t.name, &e)) {
         buf_done(&body);
-        native_fail(op, e.class, "flow \"%.100s\": %.300s", flow_id, e.msg);
+        langflow_fail(op, e.class, "flow \"%.100s\": %.300s", flow_id, e.msg);
         return;
     }
     t.flow_id = str_dup(flow_id);
     t.body_len = body.len;
     t.body = buf_steal(&body);
-    struct native_template *place = template_place(op->site, flow_id, t.body_len);
+    struct langflow_template *place = template_place(op->site, flow_id, t.body_len);
     if (!t.flow_id || !t.body || !place) {
         template_free(&t);
-        native_fail(op, ERR_INTERNAL, "out of memory");
+        langflow_fail(op, ERR_INTERNAL, "out of memory");
         return;
     }
     *place = t;
 }
 
-const struct native_step *native_template_wanted(struct driver_op *op)
+const struct langflow_step *langflow_template_wanted(struct driver_op *op)
 {
-    if (op->target->template || native_template_find(op->site, op->target->flow_id)) {
+    if (op->target->template || langflow_template_find(op->site, op->target->flow_id)) {
         return NULL;
     }
-    return op->template_id[0] ? &native_template_get : &native_template_list;
+    return op->template_id[0] ? &langflow_template_get : &langflow_template_list;
 }
 
-int native_template_body(struct driver_op *op, struct buf *body)
+int langflow_template_body(struct driver_op *op, struct buf *body)
 {
     const struct driver_target *t = op->target;
-    const struct native_template *kept = native_template_find(op->site, t->flow_id);
+    const struct langflow_template *kept = langflow_template_find(op->site, t->flow_id);
     char *name = NULL;
     struct err e;
     if (t->template) {
-        if (native_flow_body(t->template, t->template_len, t->flow_id, body, &name, &e)) {
-            native_fail(op, e.class, "flow \"%.100s\": %.300s", t->flow_id, e.msg);
+        if (langflow_flow_body(t->template, t->template_len, t->flow_id, body, &name, &e)) {
+            langflow_fail(op, e.class, "flow \"%.100s\": %.300s", t->flow_id, e.msg);
             return -1;
         }
     } else if (kept) {
@@ -254,7 +256,7 @@ int native_template_body(struct driver_op *op, struct buf *body)
     }
     if (!name || body->failed) {
         free(name);
-        native_fail(op, ERR_INTERNAL, "out of memory");
+        langflow_fail(op, ERR_INTERNAL, "out of memory");
         return -1;
     }
     free(op->flow_name);
@@ -264,16 +266,16 @@ int native_template_body(struct driver_op *op, struct buf *body)
 
 static void template_missing(struct driver_op *op)
 {
-    native_fail(op, ERR_INVALID,
-                "Langflow has no flow with the id, endpoint name or name \"%.120s\" in the "
-                "platform's account; import it there, or give the offering a file of it, then "
-                "replay",
-                op->target->flow_id);
+    langflow_fail(op, ERR_INVALID,
+                  "Langflow has no flow with the id, endpoint name or name \"%.120s\" in the "
+                  "platform's account; import it there, or give the offering a file of it, then "
+                  "replay",
+                  op->target->flow_id);
 }
 
 static void build_template_list(struct driver_op *op, struct exchange_request *r)
 {
-    native_url(op, r, flow_list_path, NULL, NULL);
+    langflow_url(op, r, flow_list_path, NULL, NULL);
 }
 
 /* An id is worth more than an endpoint's name, and that more than a flow's. */
@@ -287,9 +289,9 @@ static int likeness(const cJSON *flow, const char *wanted)
     return best;
 }
 
-static bool feed_template_list(struct driver_op *op, struct native_answer *a)
+static bool feed_template_list(struct driver_op *op, struct langflow_answer *a)
 {
-    cJSON *list = native_tree(a);
+    cJSON *list = langflow_tree(a);
     const cJSON *flow = NULL;
     int best = 0;
     if (!cJSON_IsArray(list)) {
@@ -300,7 +302,7 @@ static bool feed_template_list(struct driver_op *op, struct native_answer *a)
     {
         int alike = likeness(flow, op->target->flow_id);
         char id[UUID_TEXT];
-        if (alike > best && native_uuid(flow, "id", id)) {
+        if (alike > best && langflow_uuid(flow, "id", id)) {
             best = alike;
             str_copy(op->template_id, sizeof(op->template_id), id);
         }
@@ -312,39 +314,39 @@ static bool feed_template_list(struct driver_op *op, struct native_answer *a)
     return true;
 }
 
-const struct native_step native_template_list = {.what = "looking for the template flow",
-                                                 .method = METHOD_GET,
-                                                 .as = AS_PLATFORM,
-                                                 .build = build_template_list,
-                                                 .feed = feed_template_list};
+const struct langflow_step langflow_template_list = {.what = "looking for the template flow",
+                                                     .method = METHOD_GET,
+                                                     .as = AS_PLATFORM,
+                                                     .build = build_template_list,
+                                                     .feed = feed_template_list};
 
 static void build_template_get(struct driver_op *op, struct exchange_request *r)
 {
-    native_url(op, r, "/api/v1/flows/", op->template_id, NULL);
+    langflow_url(op, r, "/api/v1/flows/", op->template_id, NULL);
 }
 
-static bool feed_template_get(struct driver_op *op, struct native_answer *a)
+static bool feed_template_get(struct driver_op *op, struct langflow_answer *a)
 {
-    struct native_flow_seen seen;
+    struct langflow_flow_seen seen;
     bool json = a->r->content_type[0] == '\0' || str_eq(a->r->content_type, "application/json");
     if (a->verdict == VERDICT_ODD && a->r->truncated && json) {
-        native_fail(op, ERR_INVALID, "flow \"%.100s\" is too large for a template",
-                    op->target->flow_id);
+        langflow_fail(op, ERR_INVALID, "flow \"%.100s\" is too large for a template",
+                      op->target->flow_id);
         return true;
     }
     if (a->verdict == VERDICT_GONE) {
         template_missing(op);
         return true;
     }
-    if (!native_flow_seen(op, a, op->template_id, &seen) || !seen.flow_fits) {
+    if (!langflow_flow_seen(op, a, op->template_id, &seen) || !seen.flow_fits) {
         return false;
     }
     template_keep(op, a);
     return true;
 }
 
-const struct native_step native_template_get = {.what = "reading the template flow",
-                                                .method = METHOD_GET,
-                                                .as = AS_PLATFORM,
-                                                .build = build_template_get,
-                                                .feed = feed_template_get};
+const struct langflow_step langflow_template_get = {.what = "reading the template flow",
+                                                    .method = METHOD_GET,
+                                                    .as = AS_PLATFORM,
+                                                    .build = build_template_get,
+                                                    .feed = feed_template_get};

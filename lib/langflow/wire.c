@@ -10,10 +10,10 @@
 #include "base/str.h"
 
 static const struct json_limits answer_limits = {
-    .size = NATIVE_ANSWER_MAX, .depth = 64, .string = NATIVE_ANSWER_MAX};
+    .size = LANGFLOW_ANSWER_MAX, .depth = 64, .string = LANGFLOW_ANSWER_MAX};
 
-void native_url(const struct driver_op *op, struct exchange_request *r, const char *path,
-                const char *id, const char *rest)
+void langflow_url(const struct driver_op *op, struct exchange_request *r, const char *path,
+                  const char *id, const char *rest)
 {
     struct buf url;
     buf_init(&url, sizeof(r->url) - 1);
@@ -33,12 +33,12 @@ void native_url(const struct driver_op *op, struct exchange_request *r, const ch
     buf_done(&url);
 }
 
-void native_json(struct exchange_request *r)
+void langflow_json(struct exchange_request *r)
 {
     r->content_type = "application/json";
 }
 
-cJSON *native_tree(const struct native_answer *a)
+cJSON *langflow_tree(const struct langflow_answer *a)
 {
     struct json_fault fault;
     cJSON *tree = NULL;
@@ -49,7 +49,7 @@ cJSON *native_tree(const struct native_answer *a)
     return tree;
 }
 
-bool native_uuid(const cJSON *object, const char *member, char out[UUID_TEXT])
+bool langflow_uuid(const cJSON *object, const char *member, char out[UUID_TEXT])
 {
     const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, member));
     return text && uuid_parse(text, strlen(text), out);
@@ -90,7 +90,7 @@ static bool span_is_uuid(const struct json_member *m, const char *wanted)
 struct flow_reader {
     const struct driver_op *op;
     const char *flow_id;
-    struct native_flow_seen seen;
+    struct langflow_flow_seen seen;
 };
 
 static void see_member(void *ctx, const struct json_member *m)
@@ -109,8 +109,8 @@ static void see_member(void *ctx, const struct json_member *m)
     }
 }
 
-bool native_flow_seen(const struct driver_op *op, const struct native_answer *a,
-                      const char *flow_id, struct native_flow_seen *out)
+bool langflow_flow_seen(const struct driver_op *op, const struct langflow_answer *a,
+                        const char *flow_id, struct langflow_flow_seen *out)
 {
     struct json_fault fault;
     struct flow_reader f = {.op = op, .flow_id = flow_id};
@@ -161,8 +161,8 @@ static void write_member(void *ctx, const struct json_member *m)
     buf_add(w->body, m->value, m->value_len);
 }
 
-int native_flow_body(const char *text, size_t n, const char *fallback_name, struct buf *body,
-                     char **name, struct err *err)
+int langflow_flow_body(const char *text, size_t n, const char *fallback_name, struct buf *body,
+                       char **name, struct err *err)
 {
     static const struct json_limits limits = {
         .size = EXCHANGE_REQUEST_MAX, .depth = 64, .string = EXCHANGE_REQUEST_MAX};

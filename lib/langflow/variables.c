@@ -39,11 +39,11 @@ static int want(struct driver_op *op, const char *name, const char *value, bool 
     if (name[0] == '\0' || value[0] == '\0') {
         return 0; /* servers take no blank ones */
     }
-    struct native_variable v = {.name = str_dup(name),
-                                .value = str_dup(value),
-                                .credential = secret || str_starts(value, encrypted),
-                                .platform = is_platforms(name)};
-    struct native_variable *more =
+    struct langflow_variable v = {.name = str_dup(name),
+                                  .value = str_dup(value),
+                                  .credential = secret || str_starts(value, encrypted),
+                                  .platform = is_platforms(name)};
+    struct langflow_variable *more =
         reallocarray(op->variables, op->n_variables + 1, sizeof(*op->variables));
     if (more) {
         op->variables = more;
@@ -72,7 +72,7 @@ static int want_item(struct driver_op *op, const cJSON *item)
     return r;
 }
 
-int native_variables_want(struct driver_op *op, struct err *err)
+int langflow_variables_want(struct driver_op *op, struct err *err)
 {
     const struct driver_target *t = op->target;
     const cJSON *item = NULL;
@@ -90,10 +90,10 @@ int native_variables_want(struct driver_op *op, struct err *err)
     return r ? err_nomem(err) : 0;
 }
 
-void native_variables_free(struct driver_op *op)
+void langflow_variables_free(struct driver_op *op)
 {
     for (size_t i = 0; i < op->n_variables; i++) {
-        native_wipe(op->variables[i].value);
+        langflow_wipe(op->variables[i].value);
         free(op->variables[i].value);
         free(op->variables[i].name);
     }
@@ -110,12 +110,12 @@ static bool is_blank(const cJSON *there)
     return !json_bool(there, "has_value", true);
 }
 
-static bool holds(const cJSON *there, const struct native_variable *v)
+static bool holds(const cJSON *there, const struct langflow_variable *v)
 {
     return str_eq(json_str(there, "value"), v->value);
 }
 
-static bool differs(const cJSON *there, const struct native_variable *v)
+static bool differs(const cJSON *there, const struct langflow_variable *v)
 {
     if (is_blank(there)) {
         return true;
@@ -129,18 +129,18 @@ static bool differs(const cJSON *there, const struct native_variable *v)
     return !holds(there, v) || !str_eq(json_str(there, "type"), GENERIC);
 }
 
-static bool queue_one(struct driver_op *op, const struct native_step *step, const cJSON *there,
+static bool queue_one(struct driver_op *op, const struct langflow_step *step, const cJSON *there,
                       size_t variable)
 {
     char id[UUID_TEXT];
-    return !native_uuid(there, "id", id) || native_queue(op, step, id, NULL, NULL, variable);
+    return !langflow_uuid(there, "id", id) || langflow_queue(op, step, id, NULL, NULL, variable);
 }
 
 /*
  * Of two with one name the platform's second goes; of a tenant's two the ones that are still as we
  * made them, as long as one stays.
  */
-static bool is_surplus(const cJSON *there, const struct native_variable *v, bool first,
+static bool is_surplus(const cJSON *there, const struct langflow_variable *v, bool first,
                        size_t edited)
 {
     if (v->platform) {
@@ -151,7 +151,7 @@ static bool is_surplus(const cJSON *there, const struct native_variable *v, bool
 
 static bool compare_one(struct driver_op *op, const cJSON *list, size_t i)
 {
-    const struct native_variable *v = &op->variables[i];
+    const struct langflow_variable *v = &op->variables[i];
     const cJSON *there = NULL, *first = NULL;
     size_t n = 0, edited = 0;
     cJSON_ArrayForEach(there, list)
@@ -166,15 +166,15 @@ static bool compare_one(struct driver_op *op, const cJSON *list, size_t i)
         return true;
     }
     if (n == 0) {
-        return native_queue(op, &native_variable_create, "", NULL, NULL, i);
+        return langflow_queue(op, &langflow_variable_create, "", NULL, NULL, i);
     }
-    bool fine = !differs(first, v) || queue_one(op, &native_variable_update, first, i);
+    bool fine = !differs(first, v) || queue_one(op, &langflow_variable_update, first, i);
     const cJSON *again = n > 1 ? list : NULL;
     cJSON_ArrayForEach(there, again)
     {
         if (fine && str_eq(json_str(there, "name"), v->name) &&
             is_surplus(there, v, there == first, edited)) {
-            fine = queue_one(op, &native_variable_delete, there, i);
+            fine = queue_one(op, &langflow_variable_delete, there, i);
         }
     }
     return fine;
@@ -192,7 +192,7 @@ static bool is_wanted(const struct driver_op *op, const char *name)
 
 static void doubt(struct driver_op *op)
 {
-    native_queue_clear(op);
+    langflow_queue_clear(op);
     op->variables_listed = false;
 }
 
@@ -200,18 +200,18 @@ static void doubt(struct driver_op *op)
 static void late(struct driver_op *op)
 {
     op->variables_late = false;
-    native_settle(op);
+    langflow_settle(op);
     for (size_t i = 0; op->variable_misses >= MISSES_MAX && i < op->n_variables; i++) {
         op->variables[i].written = false;
     }
     op->variable_misses = op->variable_misses >= MISSES_MAX ? 0 : op->variable_misses + 1;
 }
 
-void native_variables_compare(struct driver_op *op, const cJSON *list)
+void langflow_variables_compare(struct driver_op *op, const cJSON *list)
 {
     const cJSON *there = NULL;
     bool fine = true;
-    native_queue_clear(op);
+    langflow_queue_clear(op);
     for (size_t i = 0; fine && i < op->n_variables; i++) {
         fine = compare_one(op, list, i);
     }
@@ -220,7 +220,7 @@ void native_variables_compare(struct driver_op *op, const cJSON *list)
     {
         const char *name = json_str(there, "name");
         if (fine && name && str_starts(name, RETRIEVAL) && !is_wanted(op, name)) {
-            fine = queue_one(op, &native_variable_delete, there, 0);
+            fine = queue_one(op, &langflow_variable_delete, there, 0);
         }
     }
     op->variables_listed = fine;
@@ -232,30 +232,30 @@ void native_variables_compare(struct driver_op *op, const cJSON *list)
 
 static void build_list(struct driver_op *op, struct exchange_request *r)
 {
-    native_url(op, r, VARIABLES, NULL, NULL);
+    langflow_url(op, r, VARIABLES, NULL, NULL);
 }
 
-static bool feed_list(struct driver_op *op, struct native_answer *a)
+static bool feed_list(struct driver_op *op, struct langflow_answer *a)
 {
-    cJSON *list = native_tree(a);
+    cJSON *list = langflow_tree(a);
     bool fine = cJSON_IsArray(list);
     if (fine) {
-        native_variables_compare(op, list);
+        langflow_variables_compare(op, list);
     }
     cJSON_Delete(list);
     return fine;
 }
 
-const struct native_step native_variable_list = {.what = "listing the workspace's variables",
-                                                 .method = METHOD_GET,
-                                                 .as = AS_TENANT,
-                                                 .build = build_list,
-                                                 .feed = feed_list};
+const struct langflow_step langflow_variable_list = {.what = "listing the workspace's variables",
+                                                     .method = METHOD_GET,
+                                                     .as = AS_TENANT,
+                                                     .build = build_list,
+                                                     .feed = feed_list};
 
 /* ---- changes ---- */
 
 /* Always the whole of it: older servers blank what is not said, and keep secrets in the clear. */
-static void add_body(struct buf *b, const struct native_variable *v, const char *id)
+static void add_body(struct buf *b, const struct langflow_variable *v, const char *id)
 {
     buf_addc(b, '{');
     if (id[0]) {
@@ -274,9 +274,9 @@ static void add_body(struct buf *b, const struct native_variable *v, const char 
 
 static void build_change(struct driver_op *op, struct exchange_request *r)
 {
-    const struct native_item *item = native_item(op);
-    native_url(op, r, VARIABLES, item->id[0] ? item->id : NULL, NULL);
-    native_json(r);
+    const struct langflow_item *item = langflow_item(op);
+    langflow_url(op, r, VARIABLES, item->id[0] ? item->id : NULL, NULL);
+    langflow_json(r);
     add_body(&r->body, &op->variables[item->variable], item->id);
 }
 
@@ -284,25 +284,25 @@ static void build_change(struct driver_op *op, struct exchange_request *r)
 static void changed(struct driver_op *op, bool made)
 {
     op->variables_made = op->variables_made || made;
-    native_item_done(op);
-    if (!native_item(op) && op->variables_made) {
+    langflow_item_done(op);
+    if (!langflow_item(op) && op->variables_made) {
         op->variables_made = false;
         op->variables_listed = false;
     }
 }
 
 /* Servers' words about a variable may repeat its value. */
-static bool refuse(struct driver_op *op, const struct native_variable *v, int status)
+static bool refuse(struct driver_op *op, const struct langflow_variable *v, int status)
 {
-    native_fail(op, ERR_REFUSED, "Langflow refuses the variable \"%.100s\" (HTTP %d)", v->name,
-                status);
+    langflow_fail(op, ERR_REFUSED, "Langflow refuses the variable \"%.100s\" (HTTP %d)", v->name,
+                  status);
     op->err.http_status = status;
     return true;
 }
 
-static bool feed_create(struct driver_op *op, struct native_answer *a)
+static bool feed_create(struct driver_op *op, struct langflow_answer *a)
 {
-    struct native_variable *v = &op->variables[native_item(op)->variable];
+    struct langflow_variable *v = &op->variables[langflow_item(op)->variable];
     char id[UUID_TEXT] = "";
     if (a->verdict == VERDICT_REFUSED) {
         bool exists = a->r->status == 400 && v->refusals++ < REFUSALS_MAX;
@@ -316,8 +316,8 @@ static bool feed_create(struct driver_op *op, struct native_answer *a)
         }
         return true;
     }
-    cJSON *json = native_tree(a);
-    bool fine = native_uuid(json, "id", id) && str_eq(json_str(json, "name"), v->name);
+    cJSON *json = langflow_tree(a);
+    bool fine = langflow_uuid(json, "id", id) && str_eq(json_str(json, "name"), v->name);
     cJSON_Delete(json);
     if (fine) {
         v->written = true;
@@ -327,19 +327,19 @@ static bool feed_create(struct driver_op *op, struct native_answer *a)
     return fine;
 }
 
-const struct native_step native_variable_create = {.what = "making a variable of the workspace",
-                                                   .effect = "variable.create",
-                                                   .method = METHOD_POST,
-                                                   .as = AS_TENANT,
-                                                   .queued = true,
-                                                   .build = build_change,
-                                                   .feed = feed_create,
-                                                   .doubt = doubt};
+const struct langflow_step langflow_variable_create = {.what = "making a variable of the workspace",
+                                                       .effect = "variable.create",
+                                                       .method = METHOD_POST,
+                                                       .as = AS_TENANT,
+                                                       .queued = true,
+                                                       .build = build_change,
+                                                       .feed = feed_create,
+                                                       .doubt = doubt};
 
-static bool feed_update(struct driver_op *op, struct native_answer *a)
+static bool feed_update(struct driver_op *op, struct langflow_answer *a)
 {
-    const struct native_item *item = native_item(op);
-    struct native_variable *v = &op->variables[item->variable];
+    const struct langflow_item *item = langflow_item(op);
+    struct langflow_variable *v = &op->variables[item->variable];
     char id[UUID_TEXT] = "";
     if (a->verdict == VERDICT_GONE && v->refusals++ < REFUSALS_MAX) {
         doubt(op);
@@ -348,8 +348,8 @@ static bool feed_update(struct driver_op *op, struct native_answer *a)
     if (a->verdict == VERDICT_REFUSED || a->verdict == VERDICT_GONE) {
         return refuse(op, v, a->r->status);
     }
-    cJSON *json = native_tree(a);
-    bool fine = native_uuid(json, "id", id) && str_eq(id, item->id) &&
+    cJSON *json = langflow_tree(a);
+    bool fine = langflow_uuid(json, "id", id) && str_eq(id, item->id) &&
                 str_eq(json_str(json, "type"), v->credential ? CREDENTIAL : GENERIC) &&
                 (v->credential || holds(json, v));
     v->written = fine;
@@ -361,36 +361,38 @@ static bool feed_update(struct driver_op *op, struct native_answer *a)
     return fine;
 }
 
-const struct native_step native_variable_update = {.what = "setting a variable of the workspace",
-                                                   .effect = "variable.update",
-                                                   .method = METHOD_PATCH,
-                                                   .as = AS_TENANT,
-                                                   .queued = true,
-                                                   .build = build_change,
-                                                   .feed = feed_update,
-                                                   .doubt = doubt};
+const struct langflow_step langflow_variable_update = {.what =
+                                                           "setting a variable of the workspace",
+                                                       .effect = "variable.update",
+                                                       .method = METHOD_PATCH,
+                                                       .as = AS_TENANT,
+                                                       .queued = true,
+                                                       .build = build_change,
+                                                       .feed = feed_update,
+                                                       .doubt = doubt};
 
 static void build_delete(struct driver_op *op, struct exchange_request *r)
 {
-    native_url(op, r, VARIABLES, native_item(op)->id, NULL);
+    langflow_url(op, r, VARIABLES, langflow_item(op)->id, NULL);
 }
 
-static bool feed_delete(struct driver_op *op, struct native_answer *a)
+static bool feed_delete(struct driver_op *op, struct langflow_answer *a)
 {
     if (a->verdict != VERDICT_GOOD && a->verdict != VERDICT_GONE) {
         return false;
     }
     a->out->effect = EFFECT_DONE;
-    str_copy(a->out->external_id, sizeof(a->out->external_id), native_item(op)->id);
+    str_copy(a->out->external_id, sizeof(a->out->external_id), langflow_item(op)->id);
     changed(op, false);
     return true;
 }
 
-const struct native_step native_variable_delete = {.what = "deleting a variable of the workspace",
-                                                   .effect = "variable.delete",
-                                                   .method = METHOD_DELETE,
-                                                   .as = AS_TENANT,
-                                                   .queued = true,
-                                                   .build = build_delete,
-                                                   .feed = feed_delete,
-                                                   .doubt = doubt};
+const struct langflow_step langflow_variable_delete = {.what =
+                                                           "deleting a variable of the workspace",
+                                                       .effect = "variable.delete",
+                                                       .method = METHOD_DELETE,
+                                                       .as = AS_TENANT,
+                                                       .queued = true,
+                                                       .build = build_delete,
+                                                       .feed = feed_delete,
+                                                       .doubt = doubt};

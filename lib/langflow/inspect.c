@@ -24,7 +24,7 @@ static void over(struct driver_op *op)
 
 static void build_version(struct driver_op *op, struct exchange_request *r)
 {
-    native_url(op, r, "/api/v1/version", NULL, NULL);
+    langflow_url(op, r, "/api/v1/version", NULL, NULL);
 }
 
 /* 1.10.0 is older than 1.10.1. */
@@ -33,7 +33,7 @@ static bool is_safe(const char *version, int minor)
     return minor > MINOR_SAFE || (minor == MINOR_SAFE && !str_starts(version, "1.10.0"));
 }
 
-static bool feed_version(struct driver_op *op, struct native_answer *a)
+static bool feed_version(struct driver_op *op, struct langflow_answer *a)
 {
     static const char upgrade[] = "upgrade Langflow to 1.10.1 or later, best to 1.12 or later";
     char text[DRIVER_VERSION_MAX + 1];
@@ -42,7 +42,7 @@ static bool feed_version(struct driver_op *op, struct native_answer *a)
     if (a->verdict == VERDICT_OPEN) {
         return false;
     }
-    if (!native_read_version(a->r, text, &minor)) {
+    if (!langflow_read_version(a->r, text, &minor)) {
         driver_report_add(op->report, LEVEL_BAD, "version",
                           "check the runtime's langflow.url, and that Langflow 1.10.1 or later "
                           "answers there",
@@ -77,12 +77,12 @@ static bool feed_version(struct driver_op *op, struct native_answer *a)
 
 static void build_health(struct driver_op *op, struct exchange_request *r)
 {
-    native_url(op, r, "/health_check", NULL, NULL);
+    langflow_url(op, r, "/health_check", NULL, NULL);
 }
 
-static bool feed_health(struct driver_op *op, struct native_answer *a)
+static bool feed_health(struct driver_op *op, struct langflow_answer *a)
 {
-    cJSON *json = native_tree(a);
+    cJSON *json = langflow_tree(a);
     bool fine = str_eq(json_str(json, "status"), "ok") && str_eq(json_str(json, "db"), "ok");
     cJSON_Delete(json);
     over(op);
@@ -99,14 +99,14 @@ static bool feed_health(struct driver_op *op, struct native_answer *a)
 
 static void build_whoami(struct driver_op *op, struct exchange_request *r)
 {
-    native_url(op, r, "/api/v1/users/whoami", NULL, NULL);
+    langflow_url(op, r, "/api/v1/users/whoami", NULL, NULL);
 }
 
-static bool feed_whoami(struct driver_op *op, struct native_answer *a)
+static bool feed_whoami(struct driver_op *op, struct langflow_answer *a)
 {
     static const char mend[] = "give the runtime's langflow.api_key a key of a superuser (langflow "
                                "api-key, or LANGFLOW_API_KEY_SOURCE=env)";
-    cJSON *json = native_tree(a);
+    cJSON *json = langflow_tree(a);
     const char *name = json_str(json, "username");
     over(op);
     if (!name) {
@@ -128,10 +128,10 @@ static bool feed_whoami(struct driver_op *op, struct native_answer *a)
 
 static void build_auto_login(struct driver_op *op, struct exchange_request *r)
 {
-    native_url(op, r, "/api/v1/auto_login", NULL, NULL);
+    langflow_url(op, r, "/api/v1/auto_login", NULL, NULL);
 }
 
-static bool feed_auto_login(struct driver_op *op, struct native_answer *a)
+static bool feed_auto_login(struct driver_op *op, struct langflow_answer *a)
 {
     over(op);
     if (a->verdict == VERDICT_GOOD) {
@@ -152,16 +152,16 @@ static bool feed_auto_login(struct driver_op *op, struct native_answer *a)
  * nothing. */
 static void build_sign_up(struct driver_op *op, struct exchange_request *r)
 {
-    native_url(op, r, "/api/v1/users/", NULL, NULL);
-    native_json(r);
+    langflow_url(op, r, "/api/v1/users/", NULL, NULL);
+    langflow_json(r);
     buf_adds(&r->body, "{\"username\":");
     buf_add_json(&r->body, op->superuser);
     buf_adds(&r->body, ",\"password\":\"nobody-signs-up-with-this\"}");
 }
 
-static bool feed_sign_up(struct driver_op *op, struct native_answer *a)
+static bool feed_sign_up(struct driver_op *op, struct langflow_answer *a)
 {
-    bool old = !native_since(op, 10);
+    bool old = !langflow_since(op, 10);
     over(op);
     if (a->verdict == VERDICT_DENIED) {
         add(op, LEVEL_OK, "open sign-up", NULL, "off");
@@ -183,7 +183,7 @@ static bool feed_sign_up(struct driver_op *op, struct native_answer *a)
 
 static void build_config(struct driver_op *op, struct exchange_request *r)
 {
-    native_url(op, r, "/api/v1/config", NULL, NULL);
+    langflow_url(op, r, "/api/v1/config", NULL, NULL);
 }
 
 static void see_webhooks(struct driver_op *op, bool shut)
@@ -193,9 +193,9 @@ static void see_webhooks(struct driver_op *op, bool shut)
         return;
     }
     add(op, LEVEL_WARN, "webhooks", "set LANGFLOW_WEBHOOK_AUTH_ENABLE=true and restart Langflow",
-        native_since(op, 10) ? "anybody runs flows through their webhooks"
-                             : "anybody runs flows through their webhooks, those of closed "
-                               "workspaces, too");
+        langflow_since(op, 10) ? "anybody runs flows through their webhooks"
+                               : "anybody runs flows through their webhooks, those of closed "
+                                 "workspaces, too");
 }
 
 /* Who says nothing of them allows them. */
@@ -214,9 +214,9 @@ static void see_rest(struct driver_op *op, const cJSON *json)
 }
 
 /* Without a key that counts an answer has little in it. */
-static bool feed_config(struct driver_op *op, struct native_answer *a)
+static bool feed_config(struct driver_op *op, struct langflow_answer *a)
 {
-    cJSON *json = native_tree(a);
+    cJSON *json = langflow_tree(a);
     const cJSON *webhooks = json_get(json, "webhook_auth_enable");
     over(op);
     if (cJSON_IsBool(webhooks)) {
@@ -233,10 +233,10 @@ static bool feed_config(struct driver_op *op, struct native_answer *a)
 
 static void build_users(struct driver_op *op, struct exchange_request *r)
 {
-    native_url(op, r, "/api/v1/users/?limit=1", NULL, NULL);
+    langflow_url(op, r, "/api/v1/users/?limit=1", NULL, NULL);
 }
 
-static bool feed_users(struct driver_op *op, struct native_answer *a)
+static bool feed_users(struct driver_op *op, struct langflow_answer *a)
 {
     over(op);
     if (a->verdict == VERDICT_GOOD) {
@@ -250,10 +250,10 @@ static bool feed_users(struct driver_op *op, struct native_answer *a)
 
 static void build_messages(struct driver_op *op, struct exchange_request *r)
 {
-    native_url(op, r, "/api/v1/monitor/messages?session_id=none-has-this", NULL, NULL);
+    langflow_url(op, r, "/api/v1/monitor/messages?session_id=none-has-this", NULL, NULL);
 }
 
-static bool feed_messages(struct driver_op *op, struct native_answer *a)
+static bool feed_messages(struct driver_op *op, struct langflow_answer *a)
 {
     over(op);
     if (a->verdict == VERDICT_GOOD) {
@@ -263,7 +263,7 @@ static bool feed_messages(struct driver_op *op, struct native_answer *a)
     return true;
 }
 
-static const struct native_step looks[] = {
+static const struct langflow_step looks[] = {
     {.what = "reading Langflow's version",
      .method = METHOD_GET,
      .build = build_version,
@@ -300,7 +300,7 @@ static const struct native_step looks[] = {
      .feed = feed_messages},
 };
 
-const struct native_step *native_inspect_plan(struct driver_op *op)
+const struct langflow_step *langflow_inspect_plan(struct driver_op *op)
 {
     if (op->inspected < ARRAY_LEN(looks) && looks[op->inspected].feed == feed_sign_up &&
         op->superuser[0] == '\0') {
