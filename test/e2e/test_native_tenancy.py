@@ -70,6 +70,20 @@ class Tenancy(Case):
         say(f"{len(logins)} logins")
         self.assertLessEqual(len(logins), 5)
 
+    def test_two_replicas_end_each_others_sessions(self):
+        """That costs logins; it is no refusal, for which jobs would be held."""
+        stage = self.stage(workers=2, partitions=4, dialect="native", tenancy="subscription")
+        for standin in (stage.langflow, stage.ragflow):
+            standin.fault("delay_reply", every=True, ms=20, path_prefix="/api/")
+        subs = [Subscription("sessions", i) for i in range(30)]
+        stage.producer.send(*(s.created() for s in subs))
+        stage.promise({s.uuid: Expected.of(s) for s in subs}, timeout=120)
+        ended = [e for e in stage.ragflow.log() if e["path"].startswith("/api/v1/admin/users") and e["status"] == 401]
+        say(f"{len(ended)} requests came with a session that had ended")
+        self.assertGreater(len(ended), 0)
+        held = stage.db.value("SELECT count(*) FROM audit_log WHERE action = 'job.held'")
+        self.assertEqual(held, 0)
+
     def test_a_wrong_password_of_the_admin_service(self):
         stage = self.stage(dialect="native", tenancy="subscription")
         stage.ragflow.settings(refuse_login=True)
