@@ -515,6 +515,7 @@ static void denied(struct driver_op *op, const struct step *step, const struct r
     }
     if (++op->logins > LOGINS_MAX) {
         op->held = false;
+        op->robbed = true;
         op->phase = PHASE_HEALTHZ;
     }
 }

@@ -153,6 +153,7 @@ struct driver_op {
     int rounds;               /* requests since something was gained, bounded */
     int requests;             /* all of them, bounded too */
     int logins, login_waits;  /* bounded */
+    bool robbed;              /* others' logins ended one session after another */
     bool uncertain;           /* a change that was let out may still land */
     bool updating;            /* likewise an update */
     int empty_looks;          /* that showed none of ours, in a row */

@@ -9,7 +9,7 @@
 
 #include "base/str.h"
 
-enum { FACTS_MS = 60 * 60 * 1000, LOGIN_EXTRA_MS = 1000 };
+enum { FACTS_MS = 60 * 60 * 1000, LOGIN_EXTRA_MS = 1000, ROBBED_MS = 1000 };
 
 /* Deletes are safe, the overlap can be set, version and health are open from here on. */
 static const int oldest[3] = {0, 25, 2};
@@ -280,6 +280,15 @@ void ragflow_feed_healthz(struct driver_op *op, const struct ragflow_answer *a,
         return;
     }
     out->health = HEALTH_GOOD;
+    if (op->robbed) {
+        /* The login itself is taken: nothing is refused, and soon it is this one's turn. */
+        ragflow_fail_with(op, ERR_THROTTLED,
+                          "others log in to the admin service as %s all the time, and each login "
+                          "ends the session before it",
+                          op->target->settings->admin_email);
+        op->err.retry_after_ms = ROBBED_MS;
+        return;
+    }
     if (op->held) {
         op->held = false;
         op->was_denied = true;

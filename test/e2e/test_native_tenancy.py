@@ -70,6 +70,28 @@ class Tenancy(Case):
         say(f"{len(logins)} logins")
         self.assertLessEqual(len(logins), 5)
 
+    def test_sessions_that_end_at_once(self):
+        """As those of replicas do, whose logins end each other's. It is no refusal, for which jobs would be held."""
+        stage = self.stage(dialect="native", tenancy="subscription")
+        stage.ragflow.fault("status", path_prefix="/api/v1/admin/users", every=True, count=6, status=401,
+                            body="<!doctype html><h1>Unauthorized</h1>", headers={"Content-Type": "text/html"})
+        sub = Subscription("robbed", 1)
+        stage.producer.send(sub.created())
+        stage.promise({sub.uuid: Expected.of(sub)})
+        self.assertEqual(stage.ragflow.fired(), 6)
+        self.assertEqual(stage.db.value("SELECT count(*) FROM audit_log WHERE action = 'job.held'"), 0)
+        self.assertEqual(stage.db.value("SELECT max(attempts) FROM provisioning_job"), 0)
+
+    def test_two_replicas_at_one_admin_service(self):
+        stage = self.stage(workers=2, partitions=4, dialect="native", tenancy="subscription")
+        for standin in (stage.langflow, stage.ragflow):
+            standin.fault("delay_reply", every=True, ms=20, path_prefix="/api/")
+        subs = [Subscription("sessions", i) for i in range(60)]
+        stage.producer.send(*(s.created() for s in subs))
+        stage.promise({s.uuid: Expected.of(s) for s in subs}, timeout=120)
+        ended = [e for e in stage.ragflow.log() if e["path"].startswith("/api/v1/admin/users") and e["status"] == 401]
+        say(f"{len(ended)} requests came with a session that had ended")
+
     def test_a_wrong_password_of_the_admin_service(self):
         stage = self.stage(dialect="native", tenancy="subscription")
         stage.ragflow.settings(refuse_login=True)
