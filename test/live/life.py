@@ -310,6 +310,17 @@ class World:
         self.case.assertEqual(answer.status, status, f"{method} {path}: {answer}")
         return answer.json
 
+    def upload(self, path, key):
+        """A file, as browsers send it."""
+        conn = http.client.HTTPConnection(self.server.host, self.server.port, timeout=60)
+        try:
+            conn.request("POST", path, b"--B\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.txt\"\r\n"
+                         b"Content-Type: text/plain\r\n\r\nhello\r\n--B--\r\n",
+                         {"x-api-key": key, "Content-Type": "multipart/form-data; boundary=B"})
+            self.case.assertEqual(conn.getresponse().status, 201, path)
+        finally:
+            conn.close()
+
     def run(self, config, key, text, session):
         """A chat message, sent where the record says."""
         path = urllib.parse.urlsplit(config["runtime_run_url"]).path
@@ -468,7 +479,11 @@ class Life(unittest.TestCase):
         sub.variables["tone"] = "Gr\u00fc\u00dfe,\nin two lines"
         world.expect_ready(sub)
 
-        say("the tenant opens doors of its own")
+        say("the tenant opens doors of its own, and leaves files")
+        for path in (f"/api/v1/files/upload/{flow}", "/api/v2/files"):
+            world.upload(path, key)
+        if self.rows:
+            self.assertEqual(len(self.rows.files_of([config["runtime_workspace_id"], flow])), 2)
         own_key = world.tenant("POST", "/api_key/", key, {"name": "mine"})["api_key"]
         own_flow = contract.derived_id("own" + sub.uuid)
         world.tenant("PUT", "/flows/" + own_flow, key, {"name": "own", "data": contract.EMPTY, "access_type": "PUBLIC",
