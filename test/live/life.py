@@ -2,8 +2,9 @@
 """Whole lives of subscriptions on a real Langflow, with the real worker.
 
 test/live/langflow runs it, after the contract suite. By hand it wants what the harness wants (PROVISIONER, STANDIN) and
-LANGFLOW_URL with LANGFLOW_SUPERUSER and LANGFLOW_SUPERUSER_PASSWORD (or LANGFLOW_API_KEY of a superuser); LANGFLOW_DATA,
-the directory of its langflow.db (SQLite), so that rows can be counted that no request shows.
+LANGFLOW_URL with LANGFLOW_SUPERUSER and LANGFLOW_SUPERUSER_PASSWORD (or LANGFLOW_API_KEY of a superuser); LANGFLOW_ROWS,
+the URL of its database (SQLite or PostgreSQL), so that rows can be counted that no request shows, and LANGFLOW_DATA, the
+directory above its config directory.
 
 PostgreSQL, Kafka and RAGFlow's stand-in are private. Between worker and Langflow stands a proxy that counts requests
 and, where a test says so, loses answers. LIFE_SEED, LIFE_KILLS, LIFE_SUBSCRIPTIONS, LIFE_CONCURRENCY: another batch.
@@ -28,6 +29,8 @@ import time
 import unittest
 import urllib.parse
 
+import psycopg2
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, "../e2e"), os.path.join(HERE, "../contract")]
 
@@ -38,7 +41,6 @@ from harness import (Database, Installation, MARKER, MODELS, PrivateKafka, Priva
 SEED = int(os.environ.get("LIFE_SEED") or secrets.randbelow(1 << 31))
 KILLS = int(os.environ.get("LIFE_KILLS", "6"))
 SUBSCRIPTIONS = int(os.environ.get("LIFE_SUBSCRIPTIONS", "10"))
-DATA = os.environ.get("LANGFLOW_DATA")
 # On SQLite one writer waits for the other, up to 30 s: on a busy machine many of them get nowhere.
 CONCURRENCY = int(os.environ.get("LIFE_CONCURRENCY", "4"))
 PATIENCE_S = 300
@@ -131,25 +133,37 @@ def show_cost(what, entries):
 # ---- what Langflow keeps that no request shows ----
 
 class Rows:
-    def __init__(self, directory):
-        self.path = os.path.join(directory, "langflow.db")
-        self.config = os.path.join(directory, "config")
+    def __init__(self, url, data):
+        self.url, self.config = url, os.path.join(data, "config")
+        self.sqlite = url.startswith("sqlite:///")
 
     def all(self, sql, *args):
-        conn = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=30)
+        if self.sqlite:
+            conn = sqlite3.connect(f"file:{self.url[len('sqlite:///'):]}?mode=ro", uri=True, timeout=30)
+        else:
+            conn = psycopg2.connect(self.url)
+            sql = sql.replace("?", "%s")
         try:
-            return conn.execute(sql, args).fetchall()
+            cursor = conn.cursor()
+            cursor.execute(sql, args)
+            return cursor.fetchall()
         finally:
             conn.close()
 
-    def count(self, table, column, ids):
+    def of(self, what, table, column, id):
         """Identifiers stand there with or without dashes."""
-        return sum(self.all(f'SELECT count(*) FROM "{table}" WHERE lower(replace({column}, \'-\', \'\')) = ?',
-                            id.replace("-", ""))[0][0] for id in ids)
+        return self.all(f"SELECT {what} FROM \"{table}\" WHERE lower(replace(CAST({column} AS text), '-', '')) = ?",
+                        id.replace("-", ""))
+
+    def count(self, table, column, ids):
+        return sum(self.of("count(*)", table, column, id)[0][0] for id in ids)
 
     def tables_with(self, column):
-        names = [n for n, in self.all("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        return [n for n in names if column in [c[1] for c in self.all(f'PRAGMA table_info("{n}")')]]
+        if self.sqlite:
+            names = [n for n, in self.all("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            return [n for n in names if column in [c[1] for c in self.all(f'PRAGMA table_info("{n}")')]]
+        return [n for n, in self.all("SELECT table_name FROM information_schema.columns WHERE table_schema = 'public' "
+                                     "AND column_name = ?", column)]
 
     def left_of(self, user, flows):
         """{table: rows} of a user and its flows, in every table that names either. A job is what was once run, and
@@ -296,6 +310,17 @@ class World:
         self.case.assertEqual(answer.status, status, f"{method} {path}: {answer}")
         return answer.json
 
+    def upload(self, path, key):
+        """A file, as browsers send it."""
+        conn = http.client.HTTPConnection(self.server.host, self.server.port, timeout=60)
+        try:
+            conn.request("POST", path, b"--B\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.txt\"\r\n"
+                         b"Content-Type: text/plain\r\n\r\nhello\r\n--B--\r\n",
+                         {"x-api-key": key, "Content-Type": "multipart/form-data; boundary=B"})
+            self.case.assertEqual(conn.getresponse().status, 201, path)
+        finally:
+            conn.close()
+
     def run(self, config, key, text, session):
         """A chat message, sent where the record says."""
         path = urllib.parse.urlsplit(config["runtime_run_url"]).path
@@ -330,8 +355,7 @@ class World:
         case.assertIn(public.status, (403, 404), public)
         case.assertEqual(self.ragflow.marked(sub.uuid), [])
         if self.rows:
-            access = self.rows.all("SELECT access_type FROM flow WHERE lower(replace(user_id, '-', '')) = ?",
-                                   user["id"].replace("-", ""))
+            access = self.rows.of("CAST(access_type AS text)", "flow", "user_id", user["id"])
             case.assertLessEqual({a for a, in access}, {"PRIVATE"})  # one that ended early may have no flow yet
             case.assertEqual(self.rows.count("apikey", "user_id", [user["id"]]), 0)
 
@@ -358,7 +382,7 @@ class Life(unittest.TestCase):
         cls.server = contract.Server(env("LANGFLOW_URL"), env("LANGFLOW_SUPERUSER"), env("LANGFLOW_SUPERUSER_PASSWORD"),
                                      env("LANGFLOW_API_KEY"))
         cls.addClassCleanup(cls.server.close)
-        cls.rows = Rows(DATA) if DATA else None
+        cls.rows = Rows(env("LANGFLOW_ROWS"), env("LANGFLOW_DATA")) if env("LANGFLOW_ROWS") else None
         cls.proxy = Proxy(cls.server)
         cls.addClassCleanup(cls.proxy.close)
         say(f"Langflow {'.'.join(map(str, cls.server.version))} at port {cls.server.port}, seed {SEED}")
@@ -455,7 +479,11 @@ class Life(unittest.TestCase):
         sub.variables["tone"] = "Gr\u00fc\u00dfe,\nin two lines"
         world.expect_ready(sub)
 
-        say("the tenant opens doors of its own")
+        say("the tenant opens doors of its own, and leaves files")
+        for path in (f"/api/v1/files/upload/{flow}", "/api/v2/files"):
+            world.upload(path, key)
+        if self.rows:
+            self.assertEqual(len(self.rows.files_of([config["runtime_workspace_id"], flow])), 2)
         own_key = world.tenant("POST", "/api_key/", key, {"name": "mine"})["api_key"]
         own_flow = contract.derived_id("own" + sub.uuid)
         world.tenant("PUT", "/flows/" + own_flow, key, {"name": "own", "data": contract.EMPTY, "access_type": "PUBLIC",
@@ -475,9 +503,8 @@ class Life(unittest.TestCase):
         show_cost("closing", self.proxy.take())
         world.expect_closed(sub, config, [key, own_key])
         if self.rows:
-            locked, = self.rows.all("SELECT locked, access_type FROM flow WHERE replace(id, '-', '') = ?",
-                                    own_locked.replace("-", ""))
-            self.assertEqual(locked, (1, "PRIVATE"))
+            locked, = self.rows.of("locked, CAST(access_type AS text)", "flow", "id", own_locked)
+            self.assertEqual(locked, (True, "PRIVATE"))
         for door in (own_flow, own_locked):
             self.assertIn(self.server.get(f"/flows/public_flow/{door}").status, (403, 404))
         self.assertFalse(self.server.mcp_tools(project), "nobody runs anything by MCP")
