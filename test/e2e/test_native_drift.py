@@ -193,7 +193,10 @@ class Drift(Case):
                 for _ in range(2):
                     self.again(stage, *subs)
                     stage.producer.send(*(s.terminated() for s in subs))
-                    stage.promise({s.uuid: Expected.of(s, False) for s in subs}, timeout=120)
+                    stage.settled(timeout=120)
+                    # What was deleted last is still there until that is committed.
+                    eventually(lambda: stage.promise({s.uuid: Expected.of(s, False) for s in subs}) or True, 10,
+                               "all is committed", describe=stage.describe)
 
     def test_pages_in_place_of_answers(self):
         """A frontend answers a page where there is nothing."""
