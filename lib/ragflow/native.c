@@ -497,12 +497,12 @@ static void denied(struct driver_op *op, const struct step *step, const struct r
                                        [MODELS] = "the models tenant's key",
                                        [ADMIN] = "the admin service's own session"};
     struct ragflow_site *site = op->site;
+    bool own = step->who == HOLDER && ragflow_has_tenant(op); /* says nothing of other accounts */
     op->denied = a->err;
-    op->denied_key =
-        step->who == HOLDER && ragflow_has_tenant(op) ? "the account's own key" : keys[step->who];
+    op->denied_key = own ? "the account's own key" : keys[step->who];
     err_clear(&out->err);
     if (step->who != ADMIN) {
-        out->health = HEALTH_AS_SAID;
+        out->health = own ? HEALTH_GOOD : HEALTH_AS_SAID;
         err_set(&out->err, ERR_UNAVAILABLE, "%s; healthz will tell whether the key is at fault",
                 a->err.msg);
         op->phase = PHASE_HEALTHZ;

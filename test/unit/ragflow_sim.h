@@ -68,6 +68,7 @@ struct sim {
     char late_secret[DRIVER_SECRET_MAX + 1], late_credential[DRIVER_SECRET_MAX + 1];
     /* what happened */
     int requests, changes, logins;
+    int blamed; /* answers that are said to tell of the server, and nothing good */
     int64_t waited_ms;
     bool dead;
     bool forgets; /* the process ends before it records what the operation ended with */
@@ -357,6 +358,7 @@ static inline void sim_check_words(struct sim *w, const struct err *e)
 static inline void sim_record(struct sim *w, const struct driver_action *a,
                               const struct driver_outcome *o)
 {
+    w->blamed += o->health == HEALTH_AS_SAID && o->err.class != ERR_NONE;
     if (o->record) {
         str_copy(w->id, sizeof(w->id), o->external_id);
     }

@@ -277,6 +277,24 @@ static void an_outage_is_no_refusal(void **state)
     }
 }
 
+/* It is one account's matter: the runtime's other jobs go on, and a new key is got. */
+static void a_refused_account_is_not_the_runtimes(void **state)
+{
+    static const enum driver_tenancy own[] = {TENANCY_ORGANIZATION, TENANCY_SUBSCRIPTION};
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(own); i++) {
+        struct sim w;
+        sim_begin(&w, "0.27-python", own[i]);
+        assert_true(sim_run(&w, DRIVER_PRESENT));
+        str_copy(w.secret, sizeof(w.secret), "ragflow-revoked-00000000000000000");
+        w.blamed = 0;
+        assert_true(sim_run(&w, DRIVER_PRESENT));
+        assert_int_equal(w.blamed, 0);
+        sim_check_present(&w);
+        sim_end(&w);
+    }
+}
+
 static void a_refused_key_is_told_as_such(void **state)
 {
     struct sim w;
@@ -1249,6 +1267,7 @@ int main(void)
         cmocka_unit_test(versions_decide_what_is_asked),
         cmocka_unit_test(facts_grow_old),
         cmocka_unit_test(an_outage_is_no_refusal),
+        cmocka_unit_test(a_refused_account_is_not_the_runtimes),
         cmocka_unit_test(a_refused_key_is_told_as_such),
         cmocka_unit_test(a_lost_key_is_replaced),
         cmocka_unit_test(surplus_keys_go_where_the_account_is_one_subscriptions),
