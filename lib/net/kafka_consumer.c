@@ -53,7 +53,9 @@ static const struct kafka_property consumer_defaults[] = {
     {"queued.max.messages.kbytes", "16384"},
     {"fetch.max.bytes", "8388608"},
     {"statistics.interval.ms", "5000"},
-    {"topic.metadata.refresh.interval.ms", "30000"},
+    /* A topic that the broker does not tell yet, for it is new, is asked for again soon. */
+    {"topic.metadata.refresh.interval.ms", "5000"},
+    {"topic.metadata.propagation.max.ms", "5000"},
     {"reconnect.backoff.max.ms", "5000"},
     {"allow.auto.create.topics", "false"},
     {"socket.keepalive.enable", "true"},

@@ -8,7 +8,7 @@ import psycopg2
 import psycopg2.extras
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from .process import at_end, guard, run_tool, tool, unguard, workdir
+from .process import at_end, eventually, guard, run_tool, tool, unguard, workdir
 
 
 class _Server:
@@ -83,6 +83,14 @@ class PrivateKafka(_Server):
         wanted = [NewTopic(name, number, 1, config=settings) for name, number in partitions.items()]
         for future in admin.create_topics(wanted, operation_timeout=30).values():
             future.result(30)
+        # Made is not yet known: the broker takes its time to tell of them.
+        for name, number in partitions.items():
+            eventually(lambda: self._leaders(admin, name) == number, 30, f"topic {name} is told of")
+
+    @staticmethod
+    def _leaders(admin, topic):
+        found = admin.list_topics(topic, timeout=10).topics[topic]
+        return 0 if found.error else sum(p.leader >= 0 for p in found.partitions.values())
 
 
 class Database:
