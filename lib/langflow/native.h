@@ -172,6 +172,7 @@ struct driver_op {
     struct langflow_variable *variables;
     size_t n_variables;
     bool variables_listed, variables_begun, variables_made, variables_late;
+    bool variables_read; /* their list, by this operation */
     int variable_misses;
 
     struct langflow_item *queue;

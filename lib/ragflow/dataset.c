@@ -30,6 +30,12 @@ static const char *first_name(const struct driver_op *op)
     return op->site->go ? op->target->marker : op->target->name;
 }
 
+/* Nothing of ours can be there but under its own name: no create that went out is open. */
+static bool is_first(const struct driver_op *op)
+{
+    return op->goal == DRIVER_PRESENT && !op->uncertain && !op->misnamed && !ragflow_observing(op);
+}
+
 /*
  * Where ours may be. A create whose reply was lost may have found its own name taken by an earlier
  * one, and then made "name(1)".
@@ -38,7 +44,7 @@ static void list_names(const struct driver_op *op, struct names *out)
 {
     out->n = 0;
     str_copy(out->name[out->n++], sizeof(out->name[0]), op->target->name);
-    if (op->site->go) {
+    if (op->site->go && !is_first(op)) {
         str_copy(out->name[out->n++], sizeof(out->name[0]), op->target->marker);
     }
     if ((op->uncertain || op->goal == DRIVER_ABSENT) &&

@@ -6,9 +6,8 @@ import os
 from harness import Case, Expected, MARKER, Subscription, eventually, flow_data, flow_uuid, main, say, workdir
 
 SAMPLE = {"agent_name": "Support Assistant", "welcome_message": "Hi! How can I help?", "tone": "professional"}
-# At most so many requests. Langflow 1.8 answers before it commits: a new flow is read back. RAGFlow in Go takes no
-# marker when it creates: the dataset gets its name only with the marker, and both names are looked up before.
-PROVISION_LANGFLOW, PROVISION_RAGFLOW = {"1.8": 11}, {"0.27-go": 5}
+# At most so many requests. Langflow 1.8 answers before it commits: a new flow and its variables are read back.
+PROVISION_LANGFLOW, PROVISION_RAGFLOW = {"1.8": 11}, 4
 STEADY_LANGFLOW, STEADY_RAGFLOW = 3, 1
 DOCUMENTS = 130  # more than a page
 
@@ -47,7 +46,7 @@ class NativeLife(Case):
         self.expected[sub.uuid] = Expected.of(sub)
         stage.promise(self.expected, foreign)
         self.counted(stage, sub, PROVISION_LANGFLOW.get(stage.langflow.profile, 10),
-                     PROVISION_RAGFLOW.get(stage.ragflow.profile, 4), "provision")
+                     PROVISION_RAGFLOW, "provision")
         return sub
 
     def rerun(self, stage, foreign, sub):

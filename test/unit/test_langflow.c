@@ -42,7 +42,7 @@ static void warm_up(struct world *w)
     world_check(w, DRIVER_ABSENT);
 }
 
-static void a_fresh_workspace_takes_ten_requests(void **state)
+static void a_fresh_workspace_takes_nine_or_ten_requests(void **state)
 {
     (void)state;
     for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
@@ -52,13 +52,13 @@ static void a_fresh_workspace_takes_ten_requests(void **state)
         world_settings(&w, "{\"new_user_is_active\":true}");
         warm_up(&w);
         world_must(&w, DRIVER_PRESENT);
-        assert_int_equal(w.requests, 10 + lags);
+        assert_int_equal(w.requests, lags ? 11 : 9); /* 1.8: two lists prove the commits */
         assert_int_equal(w.logins, 1);
         world_check(&w, DRIVER_PRESENT);
         world_must(&w, DRIVER_ABSENT);
         world_settings(&w, "{\"new_user_is_active\":false}");
         world_must(&w, DRIVER_PRESENT);
-        assert_int_equal(w.requests, 11 + lags);
+        assert_int_equal(w.requests, lags ? 12 : 10);
         world_check(&w, DRIVER_PRESENT);
         world_end(&w);
     }
@@ -1724,7 +1724,7 @@ static void small_print(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_fresh_workspace_takes_ten_requests),
+        cmocka_unit_test(a_fresh_workspace_takes_nine_or_ten_requests),
         cmocka_unit_test(a_steady_run_takes_two_requests_or_three),
         cmocka_unit_test(goals_follow_one_another),
         cmocka_unit_test(a_strangers_user_is_a_conflict_and_left_alone),
