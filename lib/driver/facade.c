@@ -449,6 +449,8 @@ static void outcome_open(struct driver_op *op, struct driver_outcome *out)
     out->effect = EFFECT_UNKNOWN;
     op->uncertain = true;
     op->empty_looks = 0;
+    op->updating =
+        op->updating || op->phase == UPDATE; /* it may land after a look that is content */
     op->phase = op->id[0] != '\0' && op->phase != CREATE ? LOOK_ID : LOOK_NAME;
 }
 

@@ -364,6 +364,9 @@ static bool feed_delete(struct driver_op *op, struct langflow_answer *a)
     langflow_item_done(op);
     if (!langflow_item(op)) {
         op->flows_listed = false; /* there may be more than one list shows */
+        if (!langflow_since(op, 10)) {
+            langflow_settle(op); /* and it shows what is gone until that is committed */
+        }
     }
     return true;
 }
@@ -519,6 +522,9 @@ static bool feed_residue_delete(struct driver_op *op, struct langflow_answer *a)
     if (a->verdict == VERDICT_GONE && op->sweep_misses++ < MISSES_MAX) {
         langflow_settle(op); /* or it comes before the commit of what made it */
         return true;
+    }
+    if (op->goal == DRIVER_PRESENT && a->verdict == VERDICT_GOOD && !langflow_since(op, 10)) {
+        langflow_settle(op); /* its id is free again when that is committed */
     }
     op->sweeping = false;
     op->swept = true;

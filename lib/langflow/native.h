@@ -119,6 +119,7 @@ struct driver_op {
     int opens;                        /* open outcomes in a row */
     int64_t wait_ms;
     bool settled; /* what was under way before has had its time */
+    bool rested;  /* and what was done before, where commits come after answers */
     bool done, failed, met;
     enum driver_sight sight;
     struct err err;

@@ -310,8 +310,12 @@ const struct langflow_step *langflow_plan(struct driver_op *op)
     if (!langflow_version_fresh(op->site)) {
         return &langflow_version_read;
     }
-    if (!op->settled) {
-        op->settled = true;
+    /* Before 1.10 what was made or deleted a moment ago may not be committed yet, whatever was
+     * answered: who finds something there looks only when that has had its time. */
+    bool fresh = op->goal == DRIVER_PRESENT && !op->target->external_id;
+    bool young = !fresh && !op->target->observe && !langflow_since(op, 10);
+    if (!op->settled || (young && !op->rested)) {
+        op->settled = op->rested = true;
         langflow_settle(op);
         return NULL;
     }

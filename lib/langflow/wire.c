@@ -187,7 +187,7 @@ int langflow_flow_body(const char *text, size_t n, const char *fallback_name, st
                        JSON_REASON_MAX, fault.reason, fault.pointer[0] ? " at " : "",
                        fault.pointer);
     }
-    if (!read || (w.has_data && !body->failed)) {
+    if (!read || (w.has_data && !body->full)) {
         return err_nomem(err);
     }
     if (!w.has_data) {

@@ -75,7 +75,7 @@ static const struct step steps[PHASE_ASKS] = {
     [PHASE_CREATE] = {METHOD_POST, HOLDER, KIND_CREATE, "collection.create", true, PHASE_LOOK_NAME,
                       false, ragflow_build_create, ragflow_feed_create},
     [PHASE_UPDATE] = {METHOD_PUT, HOLDER, KIND_UPDATE, "collection.update", false, PHASE_LOOK_ID,
-                      false, ragflow_build_update, ragflow_feed_update},
+                      true, ragflow_build_update, ragflow_feed_update},
     [PHASE_DOCUMENTS] = LOOK(HOLDER, KIND_LOOK, ragflow_build_documents, ragflow_feed_documents),
     [PHASE_DOCUMENTS_DELETE] = {METHOD_DELETE, HOLDER, KIND_DELETE, "document.delete", false,
                                 PHASE_DOCUMENTS, true, ragflow_build_documents_delete,

@@ -259,7 +259,8 @@ static void no_key(struct driver_op *op)
     } else if (op->goal == DRIVER_ABSENT && of_subscription(op)) {
         op->emptied = true; /* the user's end is the end of its datasets and files, too */
         user_is_there(op);
-    } else {
+    } else if (ragflow_settled(op, PHASE_KEYS)) { /* else an open create makes a second one */
+        op->empty_looks = 0;
         op->phase = PHASE_KEY_CREATE;
     }
 }

@@ -95,6 +95,8 @@ bool lf_alias(struct lf_store *s, struct lf_record *r, const char *alias);
 
 /* Only what is committed is seen. */
 struct lf_record *lf_find(const struct lf_store *s, enum lf_kind kind, const char *id);
+/* A row has this id, seen or not: there can be no other. */
+bool lf_taken(const struct lf_store *s, enum lf_kind kind, const char *id);
 /* The user's own. */
 struct lf_record *lf_own(const struct lf_store *s, enum lf_kind kind, const struct lf_record *user,
                          const char *id);

@@ -402,6 +402,8 @@ void lf_flow_put(struct lf_call *c)
         reply_detail(c->out, 409, "Endpoint name must be unique");
     else if (there)
         overwrite(c, there);
+    else if (lf_taken(c->s, LF_FLOW, c->id)) /* its commit is still to come: the key is unique */
+        reply_detail(c->out, 500, "UNIQUE constraint failed: flow.id");
     else
         answer_flow(c, 201, lf_flow_new(c->s, c->user, c->id, c->body));
 }

@@ -234,6 +234,14 @@ struct lf_record *lf_find(const struct lf_store *s, enum lf_kind kind, const cha
     return r;
 }
 
+bool lf_taken(const struct lf_store *s, enum lf_kind kind, const char *id)
+{
+    const struct lf_record *r = s->by_id[bucket(id)];
+    while (r && !(r->kind == kind && str_eq(r->id, id)))
+        r = r->next_id;
+    return r != NULL;
+}
+
 struct lf_record *lf_own(const struct lf_store *s, enum lf_kind kind, const struct lf_record *user,
                          const char *id)
 {

@@ -56,7 +56,7 @@ typedef void world_meddle(struct world *w, const struct exchange_request *r,
                           struct exchange_response *out);
 
 struct world {
-    struct product product;
+    struct product_sim product;
     struct driver_site *site;
     struct driver_target target;
     char flow_uuid[UUID_TEXT];

@@ -44,7 +44,7 @@ enum cut {
 };
 
 struct sim {
-    struct product p;
+    struct product_sim p;
     uint64_t seed; /* of the run, for its report */
     struct driver_site *site;
     struct driver_target t;
@@ -202,7 +202,7 @@ static inline void sim_check_shape(struct sim *w, const struct driver_action *a)
 {
     const struct exchange_request *r = &a->request;
     const char *url = r->url;
-    if (strstr(url, "ragflow-") || strstr(url, w->wire)) {
+    if (strstr(url, "ragflow-") || strstr(url, w->wire) || strstr(url, PRODUCT_TOKEN)) {
         SIM_BROKEN(w, "a secret in a URL: %s", url);
     }
     if ((r->method == METHOD_GET || strstr(url, "/admin/login")) != (a->effect == NULL)) {
@@ -231,6 +231,14 @@ static inline void sim_check_shape(struct sim *w, const struct driver_action *a)
     }
 }
 
+static inline void sim_check_account(struct sim *w, const struct exchange_request *r)
+{
+    if (r->method != METHOD_GET && strstr(r->url, "/admin/users/") &&
+        !strstr(r->url, "w-2f1c9a526a0e4c558f1e5d2f0c9b7a01")) {
+        SIM_BROKEN(w, "somebody else's account: %s", r->url);
+    }
+}
+
 static inline void sim_check_aim(struct sim *w, const struct driver_action *a)
 {
     const struct exchange_request *r = &a->request;
@@ -239,9 +247,7 @@ static inline void sim_check_aim(struct sim *w, const struct driver_action *a)
     if (r->method == METHOD_GET || r->method == METHOD_POST) {
         return;
     }
-    if (strstr(r->url, "/admin/users/") && !strstr(r->url, "w-2f1c9a526a0e4c558f1e5d2f0c9b7a01")) {
-        SIM_BROKEN(w, "somebody else's account: %s", r->url);
-    }
+    sim_check_account(w, r);
     if (r->method == METHOD_DELETE && str_eq(r->url, PRODUCT_URL "/api/v1/datasets")) {
         cJSON *body = cJSON_Parse(buf_str(&r->body));
         str_copy(id, sizeof(id), cJSON_GetArrayItem(json_get(body, "ids"), 0)->valuestring);
@@ -527,6 +533,21 @@ static inline int sim_count_users(struct sim *w)
     return n;
 }
 
+/* Of its account. */
+static inline int sim_count_keys(struct sim *w)
+{
+    cJSON *answer = product_admin(&w->p, "GET", "/tenants", NULL);
+    const cJSON *one = NULL;
+    int n = 0;
+    cJSON_ArrayForEach(one, json_get(answer, "tenants"))
+    {
+        n += str_eq(json_str(one, "email"), SIM_EMAIL) ? cJSON_GetArraySize(json_get(one, "keys"))
+                                                       : 0;
+    }
+    cJSON_Delete(answer);
+    return n;
+}
+
 /* The dataset's JSON as the stand-in has it; the caller's. NULL for none. */
 static inline cJSON *sim_dataset(struct sim *w, const char *id)
 {
@@ -568,6 +589,9 @@ static inline void sim_check_present(struct sim *w)
     bool shared = w->s.tenancy == TENANCY_SHARED;
     if (shared != (w->secret[0] == '\0') || sim_count_users(w) != !shared) {
         SIM_BROKEN(w, "the account is not as it was wanted");
+    }
+    if (w->s.tenancy == TENANCY_SUBSCRIPTION && sim_count_keys(w) != 1) {
+        SIM_BROKEN(w, "the account has %d keys", sim_count_keys(w));
     }
 }
 

@@ -1017,6 +1017,48 @@ static void a_late_activation_is_waited_for(void **state)
     world_end(&w);
 }
 
+/* Where answers come before commits, what the job before made is not in sight yet. */
+static void closing_waits_for_what_was_just_made(void **state)
+{
+    struct world w;
+    (void)state;
+    world_begin(&w, "1.8");
+    world_must(&w, DRIVER_PRESENT);
+    world_settings(&w, "{\"commit_ms\":1500}");
+    world_do(&w, METHOD_POST, "/variables/", w.secret,
+             "{\"name\":\"ragflow_api_key\",\"type\":\"Credential\",\"value\":\"k-1\","
+             "\"default_fields\":[]}");
+    world_must(&w, DRIVER_CLOSED);
+    world_now_ms += 3000;
+    cJSON *user = world_ours(&w);
+    const cJSON *variable = NULL;
+    cJSON_ArrayForEach(variable, json_get(user, "variables"))
+    {
+        if (str_starts(json_str(variable, "name"), "ragflow_")) {
+            WORLD_FAIL(&w, "%s is left", json_str(variable, "name"));
+        }
+    }
+    cJSON_Delete(user);
+    world_end(&w);
+}
+
+/* A sweep that was cut off left its flow, under the id that ours shall have. */
+static void a_swept_id_is_free_only_when_that_is_committed(void **state)
+{
+    struct world w;
+    char text[512];
+    (void)state;
+    world_begin(&w, "1.8");
+    snprintf(text, sizeof(text),
+             "{\"kind\":\"flow\",\"user_id\":\"%s\",\"id\":\"%s\",\"name\":\"left\"}",
+             w.superuser_id, w.flow_uuid);
+    world_plant(&w, text, NULL);
+    world_settings(&w, "{\"commit_ms\":1500}");
+    world_must(&w, DRIVER_PRESENT);
+    world_check(&w, DRIVER_PRESENT);
+    world_end(&w);
+}
+
 static void shut_out(struct world *w, const struct exchange_request *r,
                      struct exchange_response *out)
 {
@@ -1759,6 +1801,8 @@ int main(void)
         cmocka_unit_test(contradictions_come_to_an_end),
         cmocka_unit_test(a_refused_tenant_is_not),
         cmocka_unit_test(a_late_activation_is_waited_for),
+        cmocka_unit_test(closing_waits_for_what_was_just_made),
+        cmocka_unit_test(a_swept_id_is_free_only_when_that_is_committed),
         cmocka_unit_test(a_login_that_is_never_let_in_is_not_the_runtimes_matter),
         cmocka_unit_test(no_secret_is_in_any_error),
         cmocka_unit_test(pages_are_not_taken_for_answers),
