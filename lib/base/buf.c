@@ -26,7 +26,7 @@ void buf_done(struct buf *b)
 void buf_reset(struct buf *b)
 {
     b->len = 0;
-    b->failed = false;
+    b->failed = b->full = false;
     if (b->data)
         b->data[0] = '\0';
 }
@@ -43,8 +43,11 @@ static int buf_reserve(struct buf *b, size_t n)
 {
     if (b->failed)
         return -1;
-    if (n > b->max - b->len)
-        return buf_fail(b);
+    if (n > b->max - b->len) {
+        (void)buf_fail(b);
+        b->full = true;
+        return -1;
+    }
     size_t need = b->len + n + 1;
     if (need <= b->cap)
         return 0;

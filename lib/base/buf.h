@@ -16,13 +16,14 @@ struct buf {
     size_t cap;
     size_t max; /* len may never exceed this */
     bool failed;
+    bool full; /* failed, and of its bound: more memory would not help */
 };
 
 /* Cannot fail; allocates nothing. */
 void buf_init(struct buf *b, size_t max);
 /* Frees; the buffer may be used again as after buf_init. */
 void buf_done(struct buf *b);
-/* Empties, keeps the memory, clears `failed`. */
+/* Empties, keeps the memory, clears `failed` and `full`. */
 void buf_reset(struct buf *b);
 
 /* Each returns 0, or -1 when the bound or memory ends. */

@@ -6,6 +6,7 @@
 #include "base/json.h"
 
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,6 +53,24 @@ struct scan {
     size_t names_cap;
     struct json_fault *fault;
 };
+
+int json_refuse(struct json_fault *fault, const char *pointer, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(fault->reason, sizeof(fault->reason), fmt, ap);
+    va_end(ap);
+    str_copy(fault->pointer, sizeof(fault->pointer), pointer);
+    fault->internal = false;
+    return -1;
+}
+
+int json_broken(struct json_fault *fault, const char *why)
+{
+    json_refuse(fault, "", "%s", why);
+    fault->internal = true;
+    return -1;
+}
 
 /* --- JSON Pointer -------------------------------------------------------------------------------
  */

@@ -30,6 +30,12 @@ struct json_fault {
     bool internal; /* memory ended: says nothing about the input, which may be tried again */
 };
 
+/* Fills *fault; returns -1. */
+int json_refuse(struct json_fault *fault, const char *pointer, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+/* The same for a failure that is ours (memory), not the input's. */
+int json_broken(struct json_fault *fault, const char *why);
+
 /* 0 and *out (cJSON_Delete), or -1 and *fault. */
 int json_parse(const char *p, size_t n, const struct json_limits *limits, cJSON **out,
                struct json_fault *fault);

@@ -27,6 +27,7 @@ enum {
     SECRET_MAX = 8192,
     PASSWORD_MAX = 183,
     PAIRS_MAX = 256,
+    WEIGHT_MAX = 100,
     CAPABILITIES_MAX = 64
 };
 
@@ -442,6 +443,48 @@ static const struct config_setting rows[] = {
      .fallback = "json",
      .choices = "json|text",
      .doc = "in which form"},
+    {.path = "scheduling.organization_max",
+     .type = CONFIG_INTEGER,
+     .offset = AT(scheduling_organization_max),
+     .fallback = "64",
+     .min = 1,
+     .max = 100000,
+     .doc = "how many jobs of one organization run at once, over all workers"},
+    {.path = "scheduling.runtime_max",
+     .type = CONFIG_INTEGER,
+     .offset = AT(scheduling_runtime_max),
+     .fallback = "500",
+     .min = 1,
+     .max = 100000,
+     .doc = "how many jobs of one runtime run at once, over all workers"},
+    {.path = "scheduling.weights.free",
+     .type = CONFIG_INTEGER,
+     .offset = AT(scheduling_weight_free),
+     .fallback = "1",
+     .min = 1,
+     .max = WEIGHT_MAX,
+     .doc = "how many jobs of this plan go in one round"},
+    {.path = "scheduling.weights.plus",
+     .type = CONFIG_INTEGER,
+     .offset = AT(scheduling_weight_plus),
+     .fallback = "2",
+     .min = 1,
+     .max = WEIGHT_MAX,
+     .doc = "how many jobs of this plan go in one round"},
+    {.path = "scheduling.weights.pro",
+     .type = CONFIG_INTEGER,
+     .offset = AT(scheduling_weight_pro),
+     .fallback = "4",
+     .min = 1,
+     .max = WEIGHT_MAX,
+     .doc = "how many jobs of this plan go in one round"},
+    {.path = "scheduling.weights.enterprise",
+     .type = CONFIG_INTEGER,
+     .offset = AT(scheduling_weight_enterprise),
+     .fallback = "8",
+     .min = 1,
+     .max = WEIGHT_MAX,
+     .doc = "how many jobs of this plan go in one round"},
     {.path = "worker.max_jobs",
      .type = CONFIG_INTEGER,
      .offset = AT(worker_max_jobs),
@@ -454,7 +497,7 @@ static const struct config_setting rows[] = {
      .offset = AT(worker_inbox_high_water),
      .fallback = "1000000",
      .min = 1,
-     .max = 1000000, /* as far as waiting jobs are counted */
+     .max = 1000000,
      .doc = "how many waiting jobs pause consumption"},
     {.path = "worker.drain",
      .type = CONFIG_DURATION,
@@ -634,7 +677,9 @@ static int read_beside(const struct checks *k, struct config_place at, const cha
         return err_nomem(k->err);
     }
     int rc = config_file_read(whole, max, &out->text, &out->len, &reason);
-    if (rc != 0) {
+    if (rc != 0 && !reason) {
+        err_nomem(k->err);
+    } else if (rc != 0) {
         config_fail(
             k->c->file, at, k->err,
             "%s: the file that it names: %s; it must be a readable file of at most %zu bytes",
@@ -663,6 +708,9 @@ static int read_flow(const struct checks *k, size_t i, struct config_document *o
         return -1;
     }
     if (json_members(out->text, out->len, &limits, ignore_member, NULL, &fault) != 0) {
+        if (fault.internal) {
+            return err_nomem(k->err);
+        }
         return config_fail(k->c->file, at, k->err,
                            "%s: the file is no flow in JSON, as Langflow exports one: %s", setting,
                            fault.reason);
@@ -738,6 +786,9 @@ static int read_tree(const char *path, struct config_node **out, struct err *err
     size_t n = 0;
     const char *reason = NULL;
     if (config_file_read(path, CONFIG_FILE_MAX, &text, &n, &reason) != 0) {
+        if (!reason) {
+            return err_nomem(err);
+        }
         return err_set(err, ERR_INVALID,
                        "%.300s: %s; name a readable file of at most %d bytes with --config or "
                        "PROVISIONER_CONFIG",

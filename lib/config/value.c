@@ -31,7 +31,7 @@ static int read_all(int fd, size_t max, char **out, size_t *n, const char **reas
 {
     char *text = malloc(max + 2);
     if (!text) {
-        *reason = "out of memory";
+        *reason = NULL;
         return -1;
     }
     size_t got = 0;
@@ -118,6 +118,9 @@ static int from_file(const char *file, const struct config_node *n, const char *
     size_t len = 0;
     const char *reason = NULL;
     if (config_file_read(path, CONFIG_VALUE_FILE_MAX, &text, &len, &reason) != 0) {
+        if (!reason) {
+            return err_nomem(err);
+        }
         return config_fail(file, n->at, err,
                            "%s: file %.*s: %s; it must be a readable file of at most %d bytes",
                            label, REFERENCE_SHOWN_MAX, path, reason, CONFIG_VALUE_FILE_MAX);

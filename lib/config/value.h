@@ -26,7 +26,8 @@ int config_value_read(const char *file, const struct config_node *n, const char 
                       struct config_value *out, struct err *err);
 void config_value_done(struct config_value *v);
 
-/* A regular file whole, NUL-terminated; *reason says why not ("larger than 65536 bytes", ...). */
+/* A regular file whole, NUL-terminated; *reason says why not ("too large", ...), NULL: memory
+ * ended. */
 int config_file_read(const char *path, size_t max, char **out, size_t *n, const char **reason);
 void config_file_free(char *text, size_t n);
 

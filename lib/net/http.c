@@ -30,6 +30,7 @@
 #include <sys/epoll.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/str.h"
 
 enum {
@@ -234,6 +235,8 @@ static bool call_finish(struct http_call *c, CURLcode code)
     struct exchange_response response;
     bool freed = false;
     call_unlink(c);
+    if (FAULT_FAILS("request/after"))
+        code = CURLE_RECV_ERROR;
     response_of(c, code, &response);
     pool_put(h, c->easy);
     c->finished = true;
@@ -562,6 +565,16 @@ static CURLcode set_request(struct http_call *c, const struct exchange_request *
     return bad;
 }
 
+#ifdef PROVISIONER_FAULTS
+static curl_socket_t no_socket(void *ctx, curlsocktype purpose, struct curl_sockaddr *address)
+{
+    (void)ctx;
+    (void)purpose;
+    (void)address;
+    return CURL_SOCKET_BAD;
+}
+#endif
+
 static CURLcode set_transport(struct http_call *c, const struct exchange_request *r)
 {
     const struct http *h = c->h;
@@ -591,6 +604,12 @@ static CURLcode set_transport(struct http_call *c, const struct exchange_request
     bad |= curl_easy_setopt(e, CURLOPT_WRITEDATA, c);
     bad |= curl_easy_setopt(e, CURLOPT_ERRORBUFFER, c->error);
     bad |= curl_easy_setopt(e, CURLOPT_PRIVATE, c);
+#ifdef PROVISIONER_FAULTS
+    if (FAULT_FAILS("request/before")) {
+        bad |= curl_easy_setopt(e, CURLOPT_FRESH_CONNECT, 1L);
+        bad |= curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, no_socket);
+    }
+#endif
     return bad;
 }
 

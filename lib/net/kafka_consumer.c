@@ -2,6 +2,10 @@
  * The consumer. One topic, so a partition's number finds its slot. librdkafka keeps a partition's
  * pause across re-assignment, and before 2.4.0 resuming one that is not paused can rewind it: the
  * slots remember what was paused here, also while the partition is someone else's.
+ *
+ * A resume that crosses the start of a partition's fetching is dropped (seen in 2.0.2: "outdated op
+ * PAUSE"), and the partition stays paused for good. So a resume is believed when something came of
+ * it, a message or word of the partition's end; until then both are said again, now and then.
  */
 #include "net/kafka.h"
 
@@ -9,6 +13,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/str.h"
 #include "net/kafka_client.h"
 
@@ -16,12 +21,15 @@ enum {
     PARTITIONS_MAX = 100000,
     COMMIT_MS = 3000, /* the longest that a rebalance may stop the loop */
     CLOSE_POLL_MS = 20,
+    RESUME_MIN_MS = 2000, /* until a resume of which nothing came is repeated; doubled each time */
+    RESUME_MAX_MS = 60 * 1000,
 };
 
 struct slot {
     bool assigned;
-    bool paused; /* by us, as librdkafka sees it */
-    int64_t lag; /* -1: unknown */
+    bool paused;               /* by us, as librdkafka sees it */
+    int64_t lag;               /* -1: unknown */
+    int64_t again_ms, wait_ms; /* when the resume is said again; 0: it is known to flow */
 };
 
 struct kafka_consumer {
@@ -31,7 +39,8 @@ struct kafka_consumer {
     struct slot *slots; /* by partition */
     size_t n_slots;
     bool paused;
-    bool joined; /* an assignment came at least once */
+    size_t doubted; /* slots with a resume that may not have been heard */
+    bool joined;    /* an assignment came at least once */
     int assigned;
     uint64_t messages;
     rd_kafka_queue_t *closing; /* where librdkafka sends what is left while it leaves the group */
@@ -49,21 +58,22 @@ static const struct kafka_property consumer_defaults[] = {
     {"auto.offset.reset", "earliest"},
     {"partition.assignment.strategy", "range"},
     {"session.timeout.ms", "10000"},
-    {"queued.min.messages", "1000"},
+    /* At fewer than are in a burst it stops asking, and looks again a second later. */
+    {"queued.min.messages", "10000"},
     {"queued.max.messages.kbytes", "16384"},
     {"fetch.max.bytes", "8388608"},
     {"statistics.interval.ms", "5000"},
     /* A topic that the broker does not tell yet, for it is new, is asked for again soon. */
     {"topic.metadata.refresh.interval.ms", "5000"},
     {"topic.metadata.propagation.max.ms", "5000"},
-    {"reconnect.backoff.max.ms", "5000"},
+    {"reconnect.backoff.max.ms", "2000"},
     {"allow.auto.create.topics", "false"},
     {"socket.keepalive.enable", "true"},
 };
 
 static const struct kafka_property consumer_fixed[] = {
     {"enable.auto.offset.store", "false"},
-    {"enable.partition.eof", "false"},
+    {"enable.partition.eof", "true"},
 };
 
 /* ---- partitions ---- */
@@ -85,8 +95,23 @@ static struct slot *slot_get(struct kafka_consumer *c, int32_t partition)
     return &c->slots[partition];
 }
 
-static void pause_one(struct kafka_consumer *c, int32_t partition, bool pause)
+static void believe(struct kafka_consumer *c, struct slot *slot)
 {
+    c->doubted -= slot->again_ms != 0;
+    slot->again_ms = 0;
+}
+
+static void doubt(struct kafka_consumer *c, struct slot *slot, int64_t wait_ms)
+{
+    c->doubted += slot->again_ms == 0;
+    slot->wait_ms = wait_ms;
+    slot->again_ms = clock_mono_ms() + wait_ms;
+}
+
+static void tell(struct kafka_consumer *c, int32_t partition, bool pause)
+{
+    if (!pause && FAULT_FAILS("kafka/%s/resume", c->topic))
+        return;
     rd_kafka_topic_partition_list_t *one = rd_kafka_topic_partition_list_new(1);
     rd_kafka_topic_partition_list_add(one, c->topic, partition);
     if (pause)
@@ -94,7 +119,37 @@ static void pause_one(struct kafka_consumer *c, int32_t partition, bool pause)
     else
         rd_kafka_resume_partitions(c->client.rk, one);
     rd_kafka_topic_partition_list_destroy(one);
-    c->slots[partition].paused = pause;
+}
+
+static void pause_one(struct kafka_consumer *c, int32_t partition, bool pause)
+{
+    struct slot *slot = &c->slots[partition];
+    tell(c, partition, pause);
+    slot->paused = pause;
+    if (pause)
+        believe(c, slot);
+    else
+        doubt(c, slot, RESUME_MIN_MS);
+}
+
+static void flows(struct kafka_consumer *c, int32_t partition)
+{
+    if (c->doubted > 0 && partition >= 0 && (size_t)partition < c->n_slots)
+        believe(c, &c->slots[partition]);
+}
+
+/* A pause first: what is not paused must not be resumed. */
+static void resume_again(struct kafka_consumer *c)
+{
+    int64_t now = clock_mono_ms();
+    for (size_t i = 0; i < c->n_slots && c->doubted > 0; i++) {
+        struct slot *slot = &c->slots[i];
+        if (slot->again_ms == 0 || slot->again_ms > now || !slot->assigned)
+            continue;
+        tell(c, (int32_t)i, true);
+        tell(c, (int32_t)i, false);
+        doubt(c, slot, slot->wait_ms < RESUME_MAX_MS / 2 ? slot->wait_ms * 2 : RESUME_MAX_MS);
+    }
 }
 
 static bool is_cooperative(rd_kafka_t *rk)
@@ -171,6 +226,7 @@ static void revoke(struct kafka_consumer *c, const rd_kafka_topic_partition_list
         struct slot *slot = slot_get(c, partitions->elems[i].partition);
         if (slot != NULL && slot->assigned) {
             slot->assigned = false;
+            believe(c, slot);
             c->assigned--;
         }
     }
@@ -231,6 +287,8 @@ static void deliver(struct kafka_consumer *c, const rd_kafka_message_t *m)
     if (c->client.trouble != RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET)
         kafka_client_trouble_over(&c->client);
     kafka_client_answered(&c->client);
+    flows(c, m->partition);
+    FAULT_POINT("kafka/%s/message", c->topic);
     c->events.on_message(c->events.ctx, &out);
 }
 
@@ -238,6 +296,9 @@ static void on_consumer_error(struct kafka_consumer *c, const rd_kafka_message_t
 {
     char text[ERR_MSG_MAX] = "";
     switch (m->err) {
+    case RD_KAFKA_RESP_ERR__PARTITION_EOF:
+        flows(c, m->partition);
+        break;
     case RD_KAFKA_RESP_ERR__FATAL:
         rd_kafka_fatal_error(c->client.rk, text, sizeof(text));
         kafka_client_fatal(&c->client, text);
@@ -256,6 +317,8 @@ static void on_consumer_error(struct kafka_consumer *c, const rd_kafka_message_t
 static bool consumer_serve(void *ctx)
 {
     struct kafka_consumer *c = ctx;
+    if (c->doubted > 0)
+        resume_again(c);
     for (int i = 0; i < KAFKA_BUDGET; i++) {
         rd_kafka_message_t *m = rd_kafka_consumer_poll(c->client.rk, 0);
         if (m == NULL)
@@ -382,11 +445,15 @@ kafka_consumer_new(struct loop *loop, const struct kafka_property *properties, s
 void kafka_consumer_store(struct kafka_consumer *c, const char *topic, int32_t partition,
                           int64_t next_offset)
 {
+    FAULT_POINT("kafka/%s/offset/before", topic);
+    if (FAULT_FAILS("kafka/%s/offset", topic))
+        return;
     rd_kafka_topic_partition_list_t *one = rd_kafka_topic_partition_list_new(1);
     rd_kafka_topic_partition_list_add(one, topic, partition)->offset = next_offset;
     rd_kafka_offsets_store(c->client.rk,
                            one); /* refused for a partition that is not ours: as wanted */
     rd_kafka_topic_partition_list_destroy(one);
+    FAULT_POINT("kafka/%s/offset/stored", topic);
 }
 
 void kafka_consumer_pause(struct kafka_consumer *c, bool pause)

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/str.h"
 #include "net/kafka_client.h"
 
@@ -34,7 +35,7 @@ static const struct kafka_property producer_defaults[] = {
     {"statistics.interval.ms", "5000"},
     {"topic.metadata.refresh.interval.ms", "30000"},
     {"topic.metadata.propagation.max.ms", "5000"},
-    {"reconnect.backoff.max.ms", "5000"},
+    {"reconnect.backoff.max.ms", "2000"},
     {"allow.auto.create.topics", "false"},
     {"socket.keepalive.enable", "true"},
 };
@@ -86,12 +87,16 @@ static void on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *m, void *opaqu
     kafka_delivered_fn *done = d->done;
     void *ctx = d->ctx;
     struct err err;
-    bool failed = m->err != RD_KAFKA_RESP_ERR_NO_ERROR;
+    rd_kafka_resp_err_t code = FAULT_FAILS("kafka/%s/delivery", rd_kafka_topic_name(m->rkt))
+                                   ? RD_KAFKA_RESP_ERR__TIMED_OUT
+                                   : m->err;
+    bool failed = code != RD_KAFKA_RESP_ERR_NO_ERROR;
     if (failed)
-        failure(&err, rd_kafka_topic_name(m->rkt), m->err,
+        failure(&err, rd_kafka_topic_name(m->rkt), code,
                 rd_kafka_message_status(m) != RD_KAFKA_MSG_STATUS_NOT_PERSISTED);
     else
         kafka_client_answered(&p->client);
+    FAULT_POINT("kafka/%s/produce/answered", rd_kafka_topic_name(m->rkt));
     delivery_drop(p, d);
     done(ctx, failed ? &err : NULL);
     if (++p->served >= KAFKA_BUDGET)
@@ -137,6 +142,9 @@ int kafka_produce(struct kafka_producer *p, const char *topic, const void *key, 
     if (n_headers > KAFKA_HEADERS_PRODUCED_MAX)
         return err_set(err, ERR_REFUSED, "kafka topic %s: %zu headers, at most %d are sent", topic,
                        n_headers, KAFKA_HEADERS_PRODUCED_MAX);
+    FAULT_POINT("kafka/%s/produce/before", topic);
+    if (FAULT_FAILS("kafka/%s/produce", topic))
+        return failure(err, topic, RD_KAFKA_RESP_ERR__QUEUE_FULL, false);
     struct delivery *d = delivery_new(p, done, ctx);
     if (d == NULL)
         return err_nomem(err);

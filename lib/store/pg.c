@@ -18,6 +18,7 @@
 #include <sys/epoll.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/str.h"
 #include "store/pg_internal.h"
 
@@ -418,6 +419,16 @@ static bool group_fill(struct pg *p, struct group *g)
     return g->n > 0;
 }
 
+#ifdef PROVISIONER_FAULTS
+/* In place of a statement: the server says no. */
+static bool send_refusal(struct pg *p, const char *sqlstate)
+{
+    char sql[96];
+    snprintf(sql, sizeof(sql), "DO $$BEGIN RAISE 'a fault' USING ERRCODE = '%s'; END$$", sqlstate);
+    return PQsendQueryParams(p->dial.conn, sql, 0, NULL, NULL, NULL, NULL, 0) == 1;
+}
+#endif
+
 static bool send_stmt(struct pg *p, const struct stmt *s)
 {
     const struct pg_statement *statement = &p->options.statements[s->statement];
@@ -434,6 +445,15 @@ static bool send_stmt(struct pg *p, const struct stmt *s)
         if (mark != -1)
             at += (mark >= 0 ? (size_t)mark : strlen(at)) + 1;
     }
+    FAULT_POINT("store/%s/before", statement->name);
+#ifdef PROVISIONER_FAULTS
+    if (FAULT_FAILS("statement/%s", statement->name))
+        return send_refusal(p, "53100"); /* disk full */
+    if (FAULT_FAILS("refusal/%s", statement->name))
+        return send_refusal(p, "XX000");
+    if (FAULT_FAILS("unsent/%s", statement->name))
+        return false;
+#endif
     return PQsendQueryPrepared(p->dial.conn, statement->name, statement->n_params, values, lengths,
                                formats, 0) == 1;
 }
@@ -445,6 +465,8 @@ static bool group_send(struct pg *p, struct group *g)
         g->sorted[i]->fate = SENT;
     for (size_t i = 0; ok && i < g->n; i++)
         ok = send_stmt(p, g->sorted[i]);
+    if (FAULT_FAILS("commit/before"))
+        return false; /* the connection ends before the sync, and nothing is committed */
     return ok && PQpipelineSync(p->dial.conn) == 1;
 }
 
@@ -527,6 +549,10 @@ static void group_done(struct pg *p)
 {
     struct group *g = group_at(p, 0);
     bool stale = false;
+    if (FAULT_FAILS("commit/after")) {
+        pg_dial_drop(&p->dial, "the answer to a commit is lost");
+        return;
+    }
     p->first_group = (p->first_group + 1) % PG_GROUPS_IN_FLIGHT;
     p->in_flight--;
     p->stats.groups++;
@@ -534,8 +560,10 @@ static void group_done(struct pg *p)
     if (g->failed)
         group_failed(p, g, &stale);
     else
-        for (size_t i = 0; i < g->n; i++)
+        for (size_t i = 0; i < g->n; i++) {
             g->sorted[i]->fate = ANSWERED;
+            FAULT_POINT("store/%s/committed", p->options.statements[g->sorted[i]->statement].name);
+        }
     PQclear(g->commit);
     g->commit = NULL;
     deliver(p);

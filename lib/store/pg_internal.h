@@ -17,7 +17,7 @@ enum {
     PG_CONNECT_MS = 10000, /* one attempt, set-up included */
     PG_SILENCE_MS = 5000,  /* beyond what statement_timeout allows */
     PG_BACKOFF_MIN_MS = 100,
-    PG_BACKOFF_MAX_MS = 5000,
+    PG_BACKOFF_MAX_MS = 2000,
     PG_STEADY_MS = 5000, /* a connection that lasted this long starts the backoff anew */
     PG_TICK_MS = 1000,   /* how often `tick` is called while settled */
     PG_APPLICATION_MAX = 64
