@@ -1,5 +1,6 @@
 #include "admin.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,9 +15,12 @@
 
 enum {
     COUNT_MS = 10 * 1000,
-    COUNT_COST = 50, /* counting takes at most a fiftieth of the database's time */
+    COUNT_COST = 50,     /* counting takes at most a fiftieth of the database's time */
+    COUNT_EXACT = 10000, /* beyond it the database's statistics tell */
     ANSWER_MAX = 16 * 1024 * 1024,
 };
+
+static const char *const scopes[] = {"all", "runtime", "organization", "subscription"};
 
 struct admin {
     struct loop *loop;
@@ -26,6 +30,7 @@ struct admin {
     bool counting, stopping;
     int64_t count_sent_ms;
     struct pg_stats stats; /* at the last scrape */
+    int64_t paused[ARRAY_LEN(scopes)];
 };
 
 /* ---- counting ---- */
@@ -35,6 +40,22 @@ static void count_later(struct admin *a, int64_t delay_ms)
     struct err err;
     if (loop_timer_set(a->loop, &a->count, delay_ms, &err)) {
         log_event(LOG_ERROR, "jobs are not counted any more", LOG_S("error", err.msg));
+    }
+}
+
+/* Said when they change: nothing else tells why jobs wait. */
+static void take_pauses(struct admin *a, const char *scope, int64_t n)
+{
+    for (size_t i = 0; i < ARRAY_LEN(scopes); i++) {
+        if (!str_eq(scope, scopes[i])) {
+            continue;
+        }
+        if (n != a->paused[i]) {
+            log_event(n ? LOG_WARN : LOG_INFO, "pauses changed", LOG_S("scope", scope),
+                      LOG_I("pauses", n));
+        }
+        a->paused[i] = n;
+        metrics_set(a->o.metrics, M_PAUSED, METRIC_LABELS(scope), (double)n);
     }
 }
 
@@ -56,6 +77,10 @@ static void on_counted(void *ctx, const PGresult *res, const struct err *err)
         if (!str_to_i64(PQgetvalue(res, i, 1), &n)) {
             continue;
         }
+        if (str_starts(state, "pause.")) {
+            take_pauses(a, state + strlen("pause."), n);
+            continue;
+        }
         if (str_eq(state, "outbox")) {
             metrics_set(a->o.metrics, M_OUTBOX_WAITING, NULL, (double)n);
             continue;
@@ -73,9 +98,11 @@ static void on_count_due(void *ctx)
     struct admin *a = ctx;
     struct pg *pg = engine_pg(a->o.engine);
     struct err err;
+    char exact[16];
+    snprintf(exact, sizeof(exact), "%d", COUNT_EXACT);
+    const struct pg_param p[] = {{exact, -1}};
     a->count_sent_ms = clock_mono_ms();
-    a->counting =
-        pg_is_up(pg) && pg_submit(pg, S_COUNTS, NULL, true, NULL, on_counted, a, &err) == 0;
+    a->counting = pg_is_up(pg) && pg_submit(pg, S_COUNTS, NULL, true, p, on_counted, a, &err) == 0;
     if (!a->counting) {
         count_later(a, 1000);
     }
@@ -119,6 +146,16 @@ static void add_checks(struct buf *out, const struct check *checks, size_t n)
     }
 }
 
+/* As counted last; `provisioner pause` lists them. */
+static void add_pauses(const struct admin *a, struct buf *out)
+{
+    buf_adds(out, ",\"paused\":{");
+    for (size_t i = 0; i < ARRAY_LEN(scopes); i++) {
+        buf_addf(out, "%s\"%s\":%" PRId64, i ? "," : "", scopes[i], a->paused[i]);
+    }
+    buf_addc(out, '}');
+}
+
 static void readyz(void *ctx, struct httpd_request *r, const char *path, const char *body,
                    size_t body_len)
 {
@@ -145,6 +182,7 @@ static void readyz(void *ctx, struct httpd_request *r, const char *path, const c
     add_checks(&out, checks, ARRAY_LEN(checks));
     buf_adds(&out, "},\"upstreams\":");
     engine_upstreams_json(a->o.engine, &out);
+    add_pauses(a, &out);
     buf_adds(&out, "}\n");
     reply(r, ready ? 200 : 503, "application/json", &out);
 }

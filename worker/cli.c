@@ -231,8 +231,8 @@ int cli_config(const struct cli *cli, struct config **out)
     struct err err;
     if (config_load(cli->config_file, out, &err) == 0)
         return CLI_OK;
-    cli_fail(&err);
-    return CLI_USAGE;
+    int failed = cli_fail(&err);
+    return err.class == ERR_INTERNAL ? failed : CLI_USAGE;
 }
 
 /* ---- misspellings ---- */

@@ -44,6 +44,9 @@ enum cli_option_id {
     OPT_NOW,
     OPT_ALL,
     OPT_FORMAT,
+    OPT_RUNTIME,
+    OPT_SUBSCRIPTION,
+    OPT_REASON,
     OPT_MAX
 };
 

@@ -1,14 +1,11 @@
 /*
  * dead-letters: the messages that could not be decoded.
  */
-#include <cjson/cJSON.h>
 #include <inttypes.h>
-#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/json.h"
 #include "base/str.h"
 #include "commands.h"
 #include "message.h"
@@ -20,14 +17,10 @@ enum {
     LETTERS_LIMIT = 50,
     LETTERS_LIMIT_MAX = 100000,
     LETTER_TEXT_MAX = 4096, /* bytes of a value that `show` prints on a terminal */
-    LETTER_HEADERS_MAX = 256,
-    LETTER_HEX_MAX = 1024, /* bytes of it that are shown in hex */
-    LETTER_WINDOW = 64,    /* replays without an acknowledgement; each may be megabytes */
+    LETTER_HEX_MAX = 1024,  /* bytes of it that are shown in hex */
+    LETTER_WINDOW = 64,     /* replays without an acknowledgement; each may be megabytes */
     LETTER_TIMEOUT_MS = 30000,
 };
-
-#define REPLAYS_HEADER  "provisioner.replays"
-#define LEFT_OUT_HEADER "provisioner.dlq.headers_left_out"
 
 /* ---- list ---- */
 
@@ -74,19 +67,11 @@ static int list(struct session *s)
 
 enum { L_VALUE_BYTES = 5, L_REPLAYS = 6, L_KEY = 13, L_VALUE, L_HEADERS, L_TIME_MS };
 
-struct header {
-    const char *name;     /* in letter.tree */
-    unsigned char *bytes; /* NULL: a null header; owned */
-    size_t len;
-};
-
 struct letter {
     PGresult *res; /* one row; its first columns are those of the list */
     unsigned char *key, *value;
     size_t key_len, value_len;
-    cJSON *tree;
-    struct header headers[LETTER_HEADERS_MAX];
-    size_t n_headers;
+    struct message_headers headers;
     int64_t replays, value_bytes, time_ms;
 };
 
@@ -97,9 +82,7 @@ static void letter_free(struct letter *l)
     PQclear(l->res);
     PQfreemem(l->key);
     PQfreemem(l->value);
-    for (size_t i = 0; i < l->n_headers; i++)
-        free(l->headers[i].bytes);
-    cJSON_Delete(l->tree);
+    message_headers_done(&l->headers);
     free(l);
 }
 
@@ -109,34 +92,6 @@ static unsigned char *column_bytes(const PGresult *res, int column, size_t *n)
     if (PQgetisnull(res, 0, column))
         return NULL;
     return PQunescapeBytea((const unsigned char *)PQgetvalue(res, 0, column), n);
-}
-
-/* As message_headers_json writes them. */
-static bool header_read(const cJSON *object, struct header *h)
-{
-    const char *text = json_str(object, "value_base64");
-    h->name = json_str(object, "name");
-    if (!h->name || !text)
-        return h->name != NULL;
-    h->len = strlen(text) + 1;
-    h->bytes = malloc(h->len);
-    return h->bytes && sodium_base642bin(h->bytes, h->len, text, strlen(text), NULL, &h->len, NULL,
-                                         sodium_base64_VARIANT_ORIGINAL) == 0;
-}
-
-static int headers_read(struct letter *l, const char *id, struct err *err)
-{
-    const cJSON *object;
-    l->tree = cJSON_Parse(PQgetvalue(l->res, 0, L_HEADERS));
-    cJSON_ArrayForEach(object, l->tree)
-    {
-        if (l->n_headers == LETTER_HEADERS_MAX)
-            return err_set(err, ERR_INVALID, "dead letter %s has more than %d headers", id,
-                           LETTER_HEADERS_MAX);
-        if (!header_read(object, &l->headers[l->n_headers++]))
-            return err_set(err, ERR_INVALID, "the headers of dead letter %s cannot be read", id);
-    }
-    return l->tree ? 0 : err_nomem(err);
 }
 
 static PGresult *letter_query(struct session *s, const char *id, struct err *err)
@@ -182,8 +137,9 @@ static struct letter *letter_load(struct session *s, const char *id, struct err 
     str_to_i64(PQgetvalue(res, 0, L_REPLAYS), &l->replays);
     if (!PQgetisnull(res, 0, L_TIME_MS))
         str_to_i64(PQgetvalue(res, 0, L_TIME_MS), &l->time_ms);
-    if (headers_read(l, id, err) == 0)
+    if (message_headers_read(PQgetvalue(res, 0, L_HEADERS), &l->headers, err) == 0)
         return l;
+    err_prefix(err, "dead letter %s", id);
     letter_free(l);
     return NULL;
 }
@@ -197,12 +153,12 @@ static void add_hex(struct buf *out, const unsigned char *p, size_t n)
 }
 
 /* "name": text, and "name_hex" where it is no text. */
-static void add_bytes_json(struct buf *out, const char *name, const unsigned char *p, size_t n)
+static void add_bytes_json(struct buf *out, const char *name, const void *p, size_t n)
 {
-    const bool text = p && str_is_utf8((const char *)p, n) && !memchr(p, 0, n);
+    const bool text = p && str_is_utf8(p, n) && !memchr(p, 0, n);
     buf_addf(out, "\"%s\": ", name);
     if (text)
-        buf_add_jsonn(out, (const char *)p, n);
+        buf_add_jsonn(out, p, n);
     else
         buf_adds(out, "null");
     if (!p || text)
@@ -212,17 +168,17 @@ static void add_bytes_json(struct buf *out, const char *name, const unsigned cha
     buf_addc(out, '"');
 }
 
-static void add_bytes_text(struct buf *out, const unsigned char *p, size_t n)
+static void add_bytes_text(struct buf *out, const void *p, size_t n)
 {
-    const bool text = p && str_is_utf8((const char *)p, n) && !memchr(p, 0, n);
+    const bool text = p && str_is_utf8(p, n) && !memchr(p, 0, n);
     size_t shown = n < LETTER_HEX_MAX ? n : LETTER_HEX_MAX;
     if (!p) {
         buf_adds(out, "(null)\n");
         return;
     }
     if (text) {
-        shown = str_utf8_cut((const char *)p, n, LETTER_TEXT_MAX);
-        table_escape(out, (const char *)p, shown);
+        shown = str_utf8_cut(p, n, LETTER_TEXT_MAX);
+        table_escape(out, p, shown);
     } else {
         buf_adds(out, "hex ");
         add_hex(out, p, shown);
@@ -241,11 +197,12 @@ static void letter_json(const struct letter *l, const struct table *t, struct bu
     buf_adds(out, ", ");
     add_bytes_json(out, "key", l->key, l->key_len);
     buf_adds(out, ", \"headers\": [");
-    for (size_t i = 0; i < l->n_headers; i++) {
+    for (size_t i = 0; i < l->headers.n; i++) {
+        const struct kafka_header *h = &l->headers.list[i];
         buf_adds(out, i ? ", {\"name\": " : "{\"name\": ");
-        buf_add_json(out, l->headers[i].name);
+        buf_add_json(out, h->name);
         buf_adds(out, ", ");
-        add_bytes_json(out, "value", l->headers[i].bytes, l->headers[i].len);
+        add_bytes_json(out, "value", h->value, h->len);
         buf_addc(out, '}');
     }
     buf_adds(out, "], ");
@@ -259,11 +216,12 @@ static void letter_text(const struct letter *l, const struct table *t, struct bu
     table_fields(t, 0, &view, out);
     buf_adds(out, "KEY        ");
     add_bytes_text(out, l->key, l->key_len);
-    for (size_t i = 0; i < l->n_headers; i++) {
+    for (size_t i = 0; i < l->headers.n; i++) {
+        const struct kafka_header *h = &l->headers.list[i];
         buf_adds(out, "HEADER     ");
-        table_escape(out, l->headers[i].name, strlen(l->headers[i].name));
+        table_escape(out, h->name, strlen(h->name));
         buf_adds(out, ": ");
-        add_bytes_text(out, l->headers[i].bytes, l->headers[i].len);
+        add_bytes_text(out, h->value, h->len);
     }
     buf_adds(out, "VALUE\n");
     add_bytes_text(out, l->value, l->value_len);
@@ -423,13 +381,10 @@ static void acknowledged(void *ctx, const struct err *failure)
 static size_t replay_headers(const struct letter *l, const char *count, struct kafka_header *out)
 {
     size_t n = 0;
-    for (size_t i = 0; i < l->n_headers; i++) {
-        const struct header *h = &l->headers[i];
-        if (message_is_error_header(h->name))
-            continue;
-        out[n++] = (struct kafka_header){h->name, h->bytes, h->len};
-    }
-    out[n++] = (struct kafka_header){REPLAYS_HEADER, count, strlen(count)};
+    for (size_t i = 0; i < l->headers.n; i++)
+        if (!message_is_error_header(l->headers.list[i].name))
+            out[n++] = l->headers.list[i];
+    out[n++] = (struct kafka_header){MESSAGE_REPLAYS, count, strlen(count)};
     return n;
 }
 
@@ -437,8 +392,8 @@ static size_t replay_headers(const struct letter *l, const char *count, struct k
 static int check_whole(const struct letter *l, const char *id, struct err *err)
 {
     bool whole = l->value_bytes == (int64_t)l->value_len;
-    for (size_t i = 0; i < l->n_headers; i++)
-        whole = whole && !str_eq(l->headers[i].name, LEFT_OUT_HEADER);
+    for (size_t i = 0; i < l->headers.n; i++)
+        whole = whole && !str_eq(l->headers.list[i].name, MESSAGE_LEFT_OUT);
     if (whole)
         return 0;
     return err_set(err, ERR_INVALID,
@@ -449,7 +404,7 @@ static int check_whole(const struct letter *l, const char *id, struct err *err)
 
 static int produce(struct replaying *r, const struct letter *l, struct sending *x, struct err *err)
 {
-    struct kafka_header headers[LETTER_HEADERS_MAX + 1];
+    struct kafka_header headers[MESSAGE_HEADERS_MAX + 1];
     char count[24];
     if (check_whole(l, x->id, err) != 0)
         return -1;

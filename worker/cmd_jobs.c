@@ -46,6 +46,9 @@ int cmd_jobs(int argc, char **argv, const struct cli *cli)
         rc == CLI_OK ? session_query(&s, buf_str(&sql), SESSION_FILTERS, f.values) : NULL;
     if (rc == CLI_OK)
         rc = res ? session_list(&s, res, columns, ARRAY_LEN(columns), "no jobs match") : CLI_FAILED;
+    /* Why nothing moves must not have to be guessed. */
+    if (rc == CLI_OK && !cli_has(cli, OPT_JSON))
+        session_tell_pauses(&s);
     buf_done(&sql);
     session_filters_done(&f);
     session_close(&s);

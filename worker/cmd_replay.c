@@ -246,7 +246,7 @@ static int wait_settled(struct replay *r)
 static const char *explain(const struct replay *r, const struct target *t)
 {
     if (str_eq(t->verdict, "none"))
-        return "it has no failed job";
+        return "it has no failed or cancelled job";
     if (str_eq(t->verdict, "superseded"))
         return "a newer order took the failed job's place";
     if (str_eq(t->verdict, "bad step"))
@@ -358,8 +358,9 @@ static int read_options(struct replay *r, const struct session_filters *f, int a
             return cli_usage(cli, "--rate takes a number a second from 1/s to %d/s",
                              REPLAY_RATE_MAX);
     }
-    if (f->states && !str_eq(f->states, "{\"failed\"}"))
-        return cli_usage(cli, "only failed jobs can be replayed: --state takes failed here");
+    if (f->states && !str_eq(f->states, "{\"failed\"}") && !str_eq(f->states, "{\"cancelled\"}"))
+        return cli_usage(cli, "only jobs that failed or were cancelled can be replayed: --state "
+                              "takes failed or cancelled here");
     if (argc == 0 && !f->states)
         return cli_usage(cli, "say which: SUBSCRIPTION..., or --state failed");
     bool filtered = f->states || cli_has(cli, OPT_LIMIT);

@@ -67,6 +67,12 @@ static const struct table_column config_columns[] = {
     {"updated_at", "updated", CELL_TIME, false, 0},
 };
 
+static const struct table_column pause_columns[] = {
+    {"scope", "SCOPE", CELL_TEXT, false, 0},      {"label", "PAUSED", CELL_TEXT, true, 0},
+    {"reason", "REASON", CELL_TEXT, true, 2},     {"actor", "BY", CELL_TEXT, false, 1},
+    {"created_at", "SINCE", CELL_TIME, false, 0},
+};
+
 static const struct table_column event_columns[] = {
     {"received_at", "RECEIVED", CELL_TIME, false, 0},
     {"seq", "SEQ", CELL_NUMBER, false, 4},
@@ -162,6 +168,14 @@ static const struct section sections[] = {
      "ready_at, archived_at, created_at, updated_at FROM agent_marketplace.agent_config c "
      "WHERE subscription_uuid = $1::uuid",
      COLUMNS(config_columns)},
+    {"pauses", "Paused", false,
+     "SELECT p.scope, p.label, p.reason, p.actor, p.created_at FROM "
+     "agent_marketplace.scheduling_pause p, agent_marketplace.subscription s LEFT JOIN "
+     "agent_marketplace.agent_config c ON c.subscription_uuid = s.uuid WHERE s.uuid = $1::uuid AND "
+     "((p.scope = 'all') OR (p.scope = 'runtime' AND p.target = coalesce(c.runtime_name, "
+     "s.runtime_name)) OR (p.scope = 'organization' AND p.target = s.organization_uuid::text) OR "
+     "(p.scope = 'subscription' AND p.target = s.uuid::text)) ORDER BY p.created_at",
+     COLUMNS(pause_columns)},
     {"events", "Events", false,
      "SELECT * FROM (SELECT received_at, seq, type, verdict, event_time, order_uuid, source, "
      "event_id, "

@@ -11,6 +11,7 @@
 #include "commands.h"
 #include "event/event.h"
 #include "eventfile.h"
+#include "plan.h"
 #include "pump.h"
 #include "session.h"
 #include "statements.h"
@@ -176,6 +177,7 @@ static int submit_event(struct submission *s, const struct event *e, struct err 
         {NULL, -1},
         {NULL, -1},
         {deadline, -1},
+        {plan_place(e->data, s->config), -1},
     };
     return pg_submit(s->pg, S_INBOX_TAKE, e->subscription_uuid, false, params, taken, s, err);
 }

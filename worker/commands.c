@@ -15,6 +15,17 @@
     {                                                                                              \
         OPT_ORGANIZATION, "organization", "SLUG", NULL, "only jobs of this organization"           \
     }
+#define OPTION_REASON                                                                              \
+    {                                                                                              \
+        OPT_REASON, "reason", "TEXT", NULL, "why; it is shown wherever this is"                    \
+    }
+#define OPTIONS_TARGET                                                                             \
+    {OPT_ALL, "all", NULL, NULL, "all jobs"},                                                      \
+        {OPT_RUNTIME, "runtime", "NAME", NULL, "jobs of this runtime"},                            \
+        {OPT_ORGANIZATION, "organization", "SLUG|UUID", NULL, "jobs of this organization"},        \
+    {                                                                                              \
+        OPT_SUBSCRIPTION, "subscription", "UUID|NAME", NULL, "jobs of this subscription"           \
+    }
 #define OPTION_ERROR                                                                               \
     {                                                                                              \
         OPT_ERROR, "error", "TEXT", NULL,                                                          \
@@ -122,16 +133,18 @@ const struct cli_command commands[] = {
               "2  wrong usage or configuration\n"},
     {.name = "replay",
      .operands = "SUBSCRIPTION... | --state failed",
-     .summary = "runs failed jobs again, from the step that failed",
+     .summary = "runs failed or cancelled jobs again, from the step where they ended",
      .max_operands = CLI_OPERANDS_MAX,
      .handler = cmd_replay,
-     .help = "Queues failed jobs again, from the step that failed, and waits until they have "
-             "settled. A\n"
-             "running worker does the work: without one the command says so and does not wait.\n\n"
-             "Name subscriptions (UUIDs or frozen names), or choose by --state failed with the "
-             "filters of\n"
-             "`provisioner jobs`. More than one needs --yes, or a yes on the terminal.",
-     .options = {{OPT_STATE, "state", "failed", "failed", "all failed jobs that the filters leave"},
+     .help =
+         "Queues failed or cancelled jobs again, from the step where they ended, and waits until\n"
+         "they have settled. A running worker does the work: without one the command says so and\n"
+         "does not wait.\n\n"
+         "Name subscriptions (UUIDs or frozen names), or choose by --state failed or cancelled "
+         "with\n"
+         "the filters of `provisioner jobs`. More than one needs --yes, or a yes on the terminal.",
+     .options = {{OPT_STATE, "state", "failed|cancelled", "failed cancelled",
+                  "all such jobs that the filters leave"},
                  OPTION_ORGANIZATION,
                  OPTION_ERROR,
                  OPTION_SINCE,
@@ -150,6 +163,52 @@ const struct cli_command commands[] = {
               "1  something could not be replayed, or the database failed\n"
               "2  wrong usage or configuration\n"
               "3  replayed, but jobs failed again, have not settled, or no worker runs\n"},
+    {.name = "cancel",
+     .operands = "JOB...",
+     .summary = "ends jobs that shall not go on",
+     .min_operands = 1,
+     .max_operands = CLI_OPERANDS_MAX,
+     .handler = cmd_cancel,
+     .help =
+         "Ends jobs that wait or run. One that waits ends at once; a running one (verdict\n"
+         "\"cancelling\") at its next write: a request that is under way is not taken back, and\n"
+         "what it made stays in the journal. A second cancel ends one whose worker gave it back\n"
+         "meanwhile. Nothing that was made is removed. A subscription that was being provisioned\n"
+         "or terminated is then failed, and its order is told so; one that is ready stays ready,\n"
+         "also when its termination is cancelled.\n\n"
+         "`provisioner replay` runs a cancelled job again, from where it stood; a newer order has\n"
+         "its own.",
+     .options = {OPTION_REASON, OPTION_JSON},
+     .examples = "provisioner cancel 4711\n"
+                 "provisioner cancel 4711 4712 --reason 'ordered twice'\n",
+     .exits = "0  every job was cancelled, or is being\n"
+              "1  one had ended already or does not exist, or the database failed\n"
+              "2  wrong usage or configuration\n"},
+    {.name = "pause",
+     .operands = "",
+     .summary = "stops jobs until `resume`; lists what is paused",
+     .handler = cmd_pause,
+     .help =
+         "Stops jobs of everything, a runtime, an organization or a subscription, until they are\n"
+         "resumed, across restarts and for every worker. Events are still taken in, and their "
+         "jobs\n"
+         "wait; so do terminations, but for one thing: where a runtime alone is paused, keys are\n"
+         "revoked all the same. Jobs that run stop at their next step or change upstream. Paused\n"
+         "jobs count towards retry.deadline.\n\n"
+         "Without an option it lists what is paused. Options may be given more than once.",
+     .options = {OPTIONS_TARGET, OPTION_REASON, OPTION_JSON},
+     .examples = "provisioner pause --runtime shared-eu --reason 'upgrade of Langflow'\n"
+                 "provisioner pause --organization acme-corp\n"
+                 "provisioner pause\n"},
+    {.name = "resume",
+     .operands = "",
+     .summary = "lets paused jobs go on",
+     .handler = cmd_resume,
+     .help = "Takes a pause back; workers go on at once. Each pause is taken back as it was made:\n"
+             "--all ends the pause of everything, and nothing that was paused by name.",
+     .options = {OPTIONS_TARGET, OPTION_JSON},
+     .examples = "provisioner resume --runtime shared-eu\n"
+                 "provisioner resume --all\n"},
     {.name = "retention",
      .operands = "",
      .summary = "deletes what is due: chat history, old events and dead letters",

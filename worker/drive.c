@@ -8,6 +8,7 @@
 
 #include "account.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/json.h"
 #include "base/str.h"
 #include "executor_internal.h"
@@ -81,13 +82,14 @@ static int fill_settings(struct job *j, const struct config_runtime *r, struct e
 
 /*
  * How long to wait before absence is believed. A request that was cut off early (the process ended,
- * or lost the database) may be performed as late as one that we would still be waiting for.
+ * or lost the database) may be performed as late as one that was waited for to its end: its
+ * time-out and then the settle time.
  */
 static int64_t settle_ms(const struct job *j, const struct config_product *c)
 {
     const struct open_effect *open = &j->open[j->product];
     int64_t settle_ms = j->executor->o.config->worker_probe_settle_ms;
-    int64_t left_ms = c->timeout_ms - open->age_ms - (clock_mono_ms() - j->claimed_ms);
+    int64_t left_ms = c->timeout_ms + settle_ms - open->age_ms - (clock_mono_ms() - j->claimed_ms);
     return open->any && left_ms > settle_ms ? left_ms : settle_ms;
 }
 
@@ -146,7 +148,9 @@ static void acquire(struct job *j)
     int64_t hold_ms = 0;
     struct upstream *up = upstreams_get(j->executor->upstreams, j->runtime_name, j->product, &err);
     int r = up ? upstream_acquire(up, j, &hold_ms, &err) : -1;
-    if (r < 0 && !up) {
+    if (r < 0 && !up && err.class == ERR_INTERNAL) {
+        executor_settle(j, &err); /* memory ended: that is no word about the runtime */
+    } else if (r < 0 && !up) {
         executor_hold_for_runtime(j, &err);
     } else if (r < 0) {
         executor_hold(j, &err, hold_ms);
@@ -187,6 +191,12 @@ void drive_recovered(void *ctx, const char *runtime)
 {
     struct executor *x = ctx;
     x->o.recovered(x->o.ctx, runtime);
+}
+
+void drive_probe(void *ctx, const char *runtime)
+{
+    struct executor *x = ctx;
+    x->o.probe(x->o.ctx, runtime);
 }
 
 /* ---- sending ---- */
@@ -252,6 +262,16 @@ static void report_health(struct job *j, const struct exchange_response *respons
     upstream_report(j->upstream, &seen, took_ms, response->status, exchange_method_name(j->method));
 }
 
+/* What the change made is recorded, so that nobody need look for it: only now is it done. */
+static void made(struct job *j)
+{
+    struct driver_outcome outcome = {.effect = EFFECT_DONE};
+    err_clear(&outcome.err);
+    str_copy(outcome.external_id, sizeof(outcome.external_id), j->made_id);
+    record_effect(j, &outcome);
+    j->effect_id = 0;
+}
+
 static void on_kept(void *ctx, const PGresult *res, const struct err *err)
 {
     struct job *j = ctx;
@@ -266,6 +286,7 @@ static void on_kept(void *ctx, const PGresult *res, const struct err *err)
     if (str_eq(verdict, "dropped") || executor_lost(j, verdict)) {
         return;
     }
+    made(j);
     turn(j);
 }
 
@@ -300,15 +321,27 @@ static void on_answer(void *ctx, const struct exchange_response *response)
     struct job *j = ctx;
     struct driver_outcome outcome;
 
+    FAULT_POINT("http/%s/%s/answered", j->driver->api, j->effect ? j->effect : "look");
     j->call = NULL;
     j->wait = WAIT_NOTHING;
     tick(j);
     j->driver->feed(j->op, response, &outcome);
     redact(j, &outcome.err);
-    record_effect(j, &outcome);
-    j->effect_id = 0;
+    bool keeps =
+        (outcome.record && outcome.external_id[0]) || outcome.tenant_id[0] || outcome.secret[0];
+    if (keeps && outcome.effect == EFFECT_DONE) {
+        /* Open until it is kept: who takes the job over in between has to look for it. */
+        str_copy(j->made_id, sizeof(j->made_id), outcome.external_id);
+    } else if (j->effect_id != 0 && j->deletes[0] && outcome.effect == EFFECT_DONE) {
+        /* Accepted is not yet gone: open until the step has seen that it is. Whoever goes on
+         * instead must not take what is about to vanish for what is wanted. */
+        j->effect_id = 0;
+    } else {
+        record_effect(j, &outcome);
+        j->effect_id = 0;
+    }
     report_health(j, response, &outcome);
-    if ((outcome.record && outcome.external_id[0]) || outcome.tenant_id[0] || outcome.secret[0]) {
+    if (keeps) {
         keep(j, &outcome);
     } else {
         turn(j);
@@ -328,6 +361,35 @@ static void give_up(struct job *j)
     executor_strand(j);
 }
 
+static void send(struct job *j);
+
+static void on_patience(void *ctx)
+{
+    struct job *j = ctx;
+    j->wait = WAIT_NOTHING;
+    send(j);
+}
+
+/* The server was told to be busy by the answer to another job. */
+static void be_patient(struct job *j, int64_t ms)
+{
+    struct driver_outcome outcome = {.effect = EFFECT_NOT_SENT};
+    struct err err;
+    j->timer.fn = on_patience;
+    j->timer.ctx = j;
+    if (ms <= UPSTREAM_PATIENCE_MS && loop_timer_set(j->executor->loop, &j->timer, ms, &err) == 0) {
+        j->wait = WAIT_TIMER;
+        return;
+    }
+    err_clear(&outcome.err);
+    record_effect(j, &outcome);
+    j->effect_id = 0;
+    err_set(&err, ERR_THROTTLED, "%s of runtime \"%s\" asked to be left alone",
+            product_name(j->product), j->runtime_name);
+    err.retry_after_ms = ms;
+    executor_settle(j, &err);
+}
+
 static void send(struct job *j)
 {
     struct executor *x = j->executor;
@@ -339,11 +401,17 @@ static void send(struct job *j)
         give_up(j);
         return;
     }
+    int64_t patience_ms = upstream_patience_ms(j->upstream);
+    if (patience_ms > 0) {
+        be_patient(j, patience_ms);
+        return;
+    }
     job_request_id(j, request_id, sizeof(request_id));
     job_traceparent(j, trace);
     snprintf(line_id, sizeof(line_id), "X-Request-Id: %s", request_id);
     snprintf(line_trace, sizeof(line_trace), "traceparent: %s", trace);
     const char *const headers[] = {line_id, line_trace, NULL};
+    FAULT_POINT("http/%s/%s/before", j->driver->api, j->effect ? j->effect : "look");
     j->request_started_ms = clock_mono_ms();
     j->method = j->request->method;
     j->call = http_send(x->http, j->request, headers, on_answer, j, &err);

@@ -21,5 +21,6 @@ void drive_end(struct job *j);
 void drive_granted(void *ctx, struct job *j);
 void drive_dismissed(void *ctx, struct job *j, const struct err *err, int64_t hold_ms);
 void drive_recovered(void *ctx, const char *runtime);
+void drive_probe(void *ctx, const char *runtime);
 
 #endif

@@ -12,6 +12,7 @@
 #include "base/uuid.h"
 #include "executor.h"
 #include "job.h"
+#include "lanes.h"
 #include "statements.h"
 #include "store/migrate.h"
 #include "upstream.h"
@@ -27,8 +28,10 @@
 
 enum {
     CLAIM_MAX = 128, /* jobs in one claim */
-    CLAIM_SHARE = 4, /* of one organization in one round */
-    LOOK_MS = 500,   /* between looks when nobody wakes us: retries that fall due */
+    CLAIM_SHARE = 1, /* of one organization in one round, times the weight of its plan */
+    CLAIM_POLICY_MAX = 256 * 1024,
+    AGAIN_MS = 30, /* another worker may have been claiming when there was nothing for us */
+    LOOK_MS = 500, /* between looks when nobody wakes us: retries that fall due */
     STATEMENT_TIMEOUT_MS = 30 * 1000,
     /* A row that somebody keeps locked is waited for twice, in its group and alone; a renewal
      * behind both must still be in time. */
@@ -78,9 +81,10 @@ struct engine {
     size_t n_stranded, n_sent; /* of them, those that are being given back */
     bool too_many_stranded, giving_back;
     int64_t give_back_due_ms;
-    bool left_jobs;         /* draining: the jobs were given back, or that is under way */
-    char cursor[UUID_TEXT]; /* the organization served last */
-    struct loop_timer look, renew, drain;
+    bool left_jobs;     /* draining: the jobs were given back, or that is under way */
+    bool told, curious; /* work was announced; before the claim under way */
+    struct lanes *lanes;
+    struct loop_timer look, again, renew, drain;
     loop_fn *drained;
     void *drained_ctx;
 };
@@ -154,10 +158,29 @@ static void release_held(void *ctx, const char *runtime)
 {
     struct engine *e = ctx;
     struct err err;
-    const struct pg_param p[] = {{runtime, -1}};
+    const struct pg_param p[] = {{runtime, -1}, {NULL, -1}};
     if (pg_submit(e->pg, S_JOBS_RELEASE, NULL, true, p, on_released, e, &err)) {
         log_event(LOG_WARN, "held jobs could not be released; they come back by themselves",
                   LOG_S("error", err.msg));
+    }
+}
+
+/* Where that fails the upstream calls again. */
+static void on_probe_released(void *ctx, const PGresult *res, const struct err *err)
+{
+    (void)err;
+    if (res) {
+        engine_wake(ctx);
+    }
+}
+
+static void release_one(void *ctx, const char *runtime)
+{
+    struct engine *e = ctx;
+    struct err err;
+    const struct pg_param p[] = {{runtime, -1}, {"1", -1}};
+    if (e->phase == PHASE_WORKING) {
+        (void)pg_submit(e->pg, S_JOBS_RELEASE, NULL, true, p, on_probe_released, e, &err);
     }
 }
 
@@ -193,6 +216,7 @@ static int start_parts(struct engine *e, struct err *err)
                                  .finished = wake,
                                  .outcome = outcome,
                                  .recovered = release_held,
+                                 .probe = release_one,
                                  .stranded = strand};
     if (loop_before_sleep(e->loop, before_sleep, e, err)) {
         return -1;
@@ -215,6 +239,7 @@ static int start_parts(struct engine *e, struct err *err)
 }
 
 static void on_look(void *ctx);
+static void on_again(void *ctx);
 static void on_renew_due(void *ctx);
 static void on_drain_timeout(void *ctx);
 
@@ -233,11 +258,12 @@ struct engine *engine_new(struct loop *loop, const struct engine_options *option
     e->on_database = options->on_database;
     e->ctx = options->ctx;
     e->look = (struct loop_timer){.fn = on_look, .ctx = e};
+    e->again = (struct loop_timer){.fn = on_again, .ctx = e};
     e->renew = (struct loop_timer){.fn = on_renew_due, .ctx = e};
     e->drain = (struct loop_timer){.fn = on_drain_timeout, .ctx = e};
-    str_copy(e->cursor, sizeof(e->cursor), "00000000-0000-0000-0000-000000000000");
     str_copy(e->why, sizeof(e->why), "not connected to the database yet");
-    if (options->only && !(e->only = only_text(options))) {
+    e->lanes = lanes_new();
+    if (!e->lanes || (options->only && !(e->only = only_text(options)))) {
         err_nomem(err);
     } else if (!start_parts(e, err)) {
         return e;
@@ -253,11 +279,13 @@ void engine_free(struct engine *e)
     }
     loop_before_sleep_del(e->loop, before_sleep, e);
     loop_timer_cancel(e->loop, &e->look);
+    loop_timer_cancel(e->loop, &e->again);
     loop_timer_cancel(e->loop, &e->renew);
     loop_timer_cancel(e->loop, &e->drain);
     executor_free(e->executor);
     pg_listen_free(e->listen);
     pg_free(e->pg);
+    lanes_free(e->lanes);
     free(e->only);
     free(e);
 }
@@ -265,6 +293,7 @@ void engine_free(struct engine *e)
 void engine_wake(struct engine *e)
 {
     e->claim_wanted = true;
+    e->told = true;
 }
 
 struct pg *engine_pg(struct engine *e)
@@ -514,7 +543,9 @@ static void on_claimed(void *ctx, const PGresult *res, const struct err *err)
             continue;
         }
         takeovers += j->takeover;
-        str_copy(e->cursor, sizeof(e->cursor), j->organization);
+        if (!j->takeover) {
+            lanes_served(e->lanes, j->lane, j->organization, j->credit);
+        }
         executor_start(e->executor, j);
     }
     if (takeovers > 0) {
@@ -522,12 +553,22 @@ static void on_claimed(void *ctx, const PGresult *res, const struct err *err)
     }
     if (rows > 0) {
         engine_wake(e); /* there may be more */
+    } else if (e->curious) {
+        set_timer(e, &e->again, AGAIN_MS);
     }
+}
+
+/* Once only: who was told of work and finds none twice waits for the next look. */
+static void on_again(void *ctx)
+{
+    struct engine *e = ctx;
+    e->claim_wanted = true;
 }
 
 static void claim(struct engine *e)
 {
     struct err err;
+    struct buf policy;
     char limit[16], share[16];
     size_t held = executor_jobs(e->executor);
     size_t room =
@@ -539,9 +580,17 @@ static void claim(struct engine *e)
     }
     snprintf(limit, sizeof(limit), "%zu", room < CLAIM_MAX ? room : CLAIM_MAX);
     snprintf(share, sizeof(share), "%d", CLAIM_SHARE);
-    const struct pg_param p[] = {{e->owner, -1}, {limit, -1},   {e->cursor, -1},
-                                 {share, -1},    {e->only, -1}, {e->careful ? "t" : "f", -1}};
-    e->claiming = pg_submit(e->pg, S_JOBS_CLAIM, NULL, true, p, on_claimed, e, &err) == 0;
+    buf_init(&policy, CLAIM_POLICY_MAX);
+    lanes_policy(e->lanes, e->config, e->executor, &policy);
+    const struct pg_param p[] = {
+        {e->owner, -1},        {limit, -1},   {"00000000-0000-0000-0000-000000000000", -1},
+        {share, -1},           {e->only, -1}, {e->careful ? "t" : "f", -1},
+        {buf_str(&policy), -1}};
+    e->curious = e->told && !e->only;
+    e->told = false;
+    e->claiming =
+        !policy.failed && pg_submit(e->pg, S_JOBS_CLAIM, NULL, true, p, on_claimed, e, &err) == 0;
+    buf_done(&policy);
 }
 
 /* ---- stranded jobs ---- */
@@ -622,7 +671,7 @@ static void on_look(void *ctx)
         begin_registering(e);
     } else if (e->phase == PHASE_WORKING) {
         give_back_stranded(e);
-        engine_wake(e);
+        e->claim_wanted = true;
     }
 }
 
@@ -632,6 +681,7 @@ static void leave(struct engine *e)
 {
     e->phase = PHASE_LEFT;
     loop_timer_cancel(e->loop, &e->look);
+    loop_timer_cancel(e->loop, &e->again);
     loop_timer_cancel(e->loop, &e->renew);
     loop_timer_cancel(e->loop, &e->drain);
     e->drained(e->drained_ctx);

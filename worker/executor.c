@@ -31,7 +31,8 @@ struct executor *executor_new(struct loop *loop, const struct executor_options *
     struct upstreams_events events = {.ctx = x,
                                       .granted = drive_granted,
                                       .dismissed = drive_dismissed,
-                                      .recovered = drive_recovered};
+                                      .recovered = drive_recovered,
+                                      .probe = drive_probe};
     x->http = http_new(loop, &http, err);
     x->upstreams = x->http ? upstreams_new(loop, &events, options->metrics, err) : NULL;
     if (!x->upstreams) {
@@ -82,6 +83,15 @@ size_t executor_jobs(const struct executor *x)
 struct upstreams *executor_upstreams(struct executor *x)
 {
     return x->upstreams;
+}
+
+size_t executor_jobs_of(const struct executor *x, const char *lane)
+{
+    size_t n = 0;
+    for (const struct job *j = x->jobs; j; j = j->next) {
+        n += str_eq(j->runtime_name ? j->runtime_name : j->lane, lane);
+    }
+    return n;
 }
 
 /* ---- leaving ---- */
@@ -176,6 +186,15 @@ bool executor_lost(struct job *j, const char *verdict)
         metrics_add(j->executor->o.metrics, M_JOBS_FINISHED_TOTAL,
                     METRIC_LABELS(job_kind_name(j->kind), "superseded"), 1);
         JOB_LOG(j, LOG_INFO, "job superseded by a newer order");
+    } else if (str_eq(verdict, "cancelled")) {
+        metrics_add(j->executor->o.metrics, M_JOBS_FINISHED_TOTAL,
+                    METRIC_LABELS(job_kind_name(j->kind), "cancelled"), 1);
+        JOB_LOG(j, LOG_INFO, "job cancelled");
+        j->executor->o.outcome(j->executor->o.ctx);
+    } else if (str_eq(verdict, "queued")) {
+        JOB_LOG(j, LOG_DEBUG, "job waits: its runtime has as many as it may");
+    } else if (str_eq(verdict, "paused")) {
+        JOB_LOG(j, LOG_INFO, "job stopped: it is paused");
     } else {
         return false;
     }
@@ -422,6 +441,11 @@ static char *checked_config(const struct plan *plan, struct err *err)
     return config;
 }
 
+static void runtime_max_text(const struct job *j, char out[24])
+{
+    snprintf(out, 24, "%" PRId64, j->executor->o.config->scheduling_runtime_max);
+}
+
 static void freeze_name(struct job *j)
 {
     struct plan plan = {0};
@@ -449,9 +473,18 @@ static void freeze_name(struct job *j)
         j->name = str_dup(name);
         j->runtime_name = str_dup(runtime);
     }
+    if (!j->name || !j->runtime_name) {
+        err_nomem(&err);
+        plan_done(&plan);
+        free(config);
+        executor_settle(j, &err);
+        return;
+    }
     j->rag_recorded = rag;
+    char runtime_max[24];
+    runtime_max_text(j, runtime_max);
     const struct pg_param extra[] = {
-        {j->name, -1}, {mode, -1}, {j->runtime_name, -1}, {config, -1}};
+        {j->name, -1}, {mode, -1}, {j->runtime_name, -1}, {config, -1}, {runtime_max, -1}};
     executor_write_step(j, S_STEP_NAME, extra, ARRAY_LEN(extra));
     plan_done(&plan);
     free(config);
@@ -482,6 +515,14 @@ static void issue_key(struct job *j)
     plan_done(&plan);
 }
 
+static void revoke_keys(struct job *j)
+{
+    char runtime_max[24];
+    runtime_max_text(j, runtime_max);
+    const struct pg_param extra[] = {{runtime_max, -1}};
+    executor_write_step(j, S_STEP_REVOKE, extra, ARRAY_LEN(extra));
+}
+
 static void step_begin(struct job *j)
 {
     struct facts facts = job_facts(j, j->executor->o.config);
@@ -499,7 +540,7 @@ static void step_begin(struct job *j)
         issue_key(j);
         return;
     case ACTION_REVOKE_KEYS:
-        executor_write_step(j, S_STEP_REVOKE, NULL, 0);
+        revoke_keys(j);
         return;
     case ACTION_RECORD_READY:
         executor_write_step(j, S_STEP_READY, NULL, 0);

@@ -31,6 +31,7 @@ struct executor_options {
     void (*finished)(void *ctx); /* a job left; there is room, and something may follow it */
     void (*outcome)(void *ctx);  /* an outcome was committed */
     void (*recovered)(void *ctx, const char *runtime);
+    void (*probe)(void *ctx, const char *runtime);
     /* A job is being dropped that the database still counts as ours, over a connection that works.
      */
     void (*stranded)(void *ctx, int64_t job, int64_t fence);
@@ -51,6 +52,8 @@ void executor_drain(struct executor *x);
 void executor_abandon(struct executor *x);
 
 size_t executor_jobs(const struct executor *x);
+/* Those of one lane (lanes.h). */
+size_t executor_jobs_of(const struct executor *x, const char *lane);
 struct upstreams *executor_upstreams(struct executor *x);
 
 #endif

@@ -1,6 +1,7 @@
 #include "ingest.h"
 
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,13 +13,14 @@
 #include "dead_letter.h"
 #include "event/event.h"
 #include "message.h"
+#include "plan.h"
 #include "statements.h"
 #include "watermark.h"
 
 /*
  * A message is in one of three hands until it is settled: `sent` (its statement is under way),
- * `waiting` (to be offered again, in order), or the dead letters'. Settling moves the partition's
- * watermark, and with it the offset.
+ * `waiting` (to be offered, organization after organization), or the dead letters'. Settling moves
+ * the partition's watermark, and with it the offset.
  */
 
 enum {
@@ -28,6 +30,7 @@ enum {
     WINDOW_ROOM = 8192, /* what may still arrive after the pause, and more */
     CLOSE_MIN_MS = 200,
     HEADERS_MAX = 128,
+    SENT_MAX = 32, /* statements under way; beyond, jobs' own would wait behind a flood of events */
 };
 
 enum pause_reason {
@@ -41,6 +44,7 @@ enum pause_reason {
 
 struct ingest {
     struct loop *loop;
+    const struct config *config;
     struct pg *pg;
     struct metrics *metrics;
     void *ctx;
@@ -54,7 +58,10 @@ struct ingest {
     struct kafka_consumer *consumer;
     struct watermark *watermark;
     struct dead_letters *dead_letters;
-    struct message_list sent, waiting;
+    struct message_list sent;
+    struct fair_queue waiting;
+    size_t n_sent, unowned; /* unowned: waiting ones that name no organization */
+    uint64_t arrived;
     size_t hand, hand_bytes;
     unsigned paused; /* reasons */
     bool up, fatal;
@@ -129,9 +136,57 @@ static void settled(void *ctx, struct message *m)
     }
 }
 
+static int decode(const struct message *m, struct event *out, struct json_fault *fault);
+
+static struct message *message_of(struct fair_item *item)
+{
+    return (struct message *)(void *)((char *)item - offsetof(struct message, turn));
+}
+
+/* Whose it is. What cannot be read is nobody's; offered, it says why. */
+static void identify(struct message *m)
+{
+    struct event e;
+    struct json_fault fault;
+    if (m->subscription[0] || decode(m, &e, &fault)) {
+        return;
+    }
+    str_copy(m->subscription, sizeof(m->subscription), e.subscription_uuid);
+    str_copy(m->organization, sizeof(m->organization), e.organization_uuid);
+    event_done(&e);
+}
+
+/* NULL: none waits. */
+static struct message *waiting_of(struct ingest *i, const char *subscription)
+{
+    for (struct fair_item *first = i->waiting.first; first; first = first->next_turn) {
+        for (struct fair_item *item = first; item; item = item->next) {
+            if (str_eq(message_of(item)->subscription, subscription)) {
+                return message_of(item);
+            }
+        }
+    }
+    return NULL;
+}
+
+/* Events of one subscription stay in order: one whose termination, which need not name its
+ * organization, waits already, waits behind that. */
 static void hold(struct ingest *i, struct message *m)
 {
-    TAILQ_INSERT_TAIL(&i->waiting, m, link);
+    identify(m);
+    bool alone = m->organization[0] && i->unowned == 0;
+    const struct message *other =
+        alone || !m->subscription[0] ? NULL : waiting_of(i, m->subscription);
+    str_copy(m->owner, sizeof(m->owner), other ? other->owner : m->organization);
+    i->unowned += m->owner[0] == '\0';
+    fair_push(&i->waiting, &m->turn, m->owner, m->number);
+}
+
+static struct message *take_waiting(struct ingest *i)
+{
+    struct message *m = message_of(fair_pop(&i->waiting));
+    i->unowned -= m->owner[0] == '\0';
+    return m;
 }
 
 static void bury(struct ingest *i, struct message *m, const char *class,
@@ -143,6 +198,8 @@ static void bury(struct ingest *i, struct message *m, const char *class,
 }
 
 /* ---- the inbox ---- */
+
+static void offer_waiting(struct ingest *i);
 
 /* The statement can never work with these values: data, constraints, limits of size. */
 static bool is_poison(const struct err *err)
@@ -182,6 +239,7 @@ static void on_taken(void *ctx, const PGresult *res, const struct err *err)
     struct message *m = ctx;
     struct ingest *i = m->keeper;
     TAILQ_REMOVE(&i->sent, m, link);
+    i->n_sent--;
     if (!res) {
         not_taken(i, m, err);
         return;
@@ -197,6 +255,9 @@ static void on_taken(void *ctx, const PGresult *res, const struct err *err)
         i->on_applied(i->ctx);
     }
     settled(i, m);
+    if (!i->closing) {
+        offer_waiting(i);
+    }
 }
 
 static const char *or_null(const char *s)
@@ -225,6 +286,7 @@ static int submit(struct ingest *i, struct message *m, const struct event *e)
         {partition, -1},
         {offset, -1},
         {i->deadline_ms, -1},
+        {plan_place(e->data, i->config), -1},
     };
     return pg_submit(i->pg, S_INBOX_TAKE, e->subscription_uuid, false, p, on_taken, m, &err);
 }
@@ -247,41 +309,44 @@ static int decode(const struct message *m, struct event *out, struct json_fault 
                         time_us >= 0 ? time_us : clock_wall_us(), out, fault);
 }
 
-/* Decodes and sends; what memory does not allow now waits. */
-static void offer(struct ingest *i, struct message *m)
+/* Decodes and sends. False: what memory does not allow now waits. */
+static bool offer(struct ingest *i, struct message *m)
 {
     struct event e;
     struct json_fault fault;
     if (decode(m, &e, &fault)) {
         if (fault.internal) {
             hold(i, m);
-        } else {
-            bury(i, m, "invalid", &fault);
+            return false;
         }
-        return;
+        bury(i, m, "invalid", &fault);
+        return true;
     }
-    if (submit(i, m, &e)) {
-        hold(i, m);
-    } else {
-        TAILQ_INSERT_TAIL(&i->sent, m, link);
-    }
+    bool sent = submit(i, m, &e) == 0;
     event_done(&e);
+    if (!sent) {
+        hold(i, m);
+        return false;
+    }
+    TAILQ_INSERT_TAIL(&i->sent, m, link);
+    i->n_sent++;
+    return true;
 }
 
-/* What waits goes first and in its order, as far as it goes. */
+static bool may_offer(const struct ingest *i)
+{
+    return i->n_sent < SENT_MAX && pg_is_up(i->pg) && i->offer_due_ms <= clock_mono_ms();
+}
+
+/* Everybody in turn, as far as it goes; what could not be buried waits, and is no reason to stop.
+ */
 static void offer_waiting(struct ingest *i)
 {
-    struct message_list again = TAILQ_HEAD_INITIALIZER(again);
-    if (!pg_is_up(i->pg) || i->offer_due_ms > clock_mono_ms()) {
-        return;
+    for (size_t n = i->waiting.n; n > 0 && may_offer(i); n--) {
+        if (!offer(i, take_waiting(i))) {
+            return;
+        }
     }
-    TAILQ_CONCAT(&again, &i->waiting, link);
-    while (!TAILQ_EMPTY(&again) && TAILQ_EMPTY(&i->waiting)) {
-        struct message *m = TAILQ_FIRST(&again);
-        TAILQ_REMOVE(&again, m, link);
-        offer(i, m);
-    }
-    TAILQ_CONCAT(&i->waiting, &again, link);
 }
 
 /* ---- Kafka ---- */
@@ -298,8 +363,9 @@ static void keep(struct ingest *i, const struct kafka_message *k,
     m->ticket = *ticket;
     i->hand++;
     i->hand_bytes += m->bytes;
-    if (TAILQ_EMPTY(&i->waiting)) {
-        offer(i, m);
+    m->number = i->arrived++;
+    if (i->waiting.n == 0 && i->n_sent < SENT_MAX) {
+        (void)offer(i, m);
     } else {
         hold(i, m);
     }
@@ -427,6 +493,17 @@ static void on_drain_due(void *ctx)
     close_consumer(i);
 }
 
+/* Not finished, so they are delivered again to whoever is next. */
+static void drop_waiting(struct ingest *i)
+{
+    while (i->waiting.n > 0) {
+        struct message *m = take_waiting(i);
+        i->hand--;
+        i->hand_bytes -= m->bytes;
+        free(m);
+    }
+}
+
 void ingest_drain(struct ingest *i, int64_t timeout_ms, loop_fn *done, void *ctx)
 {
     struct err err;
@@ -434,6 +511,7 @@ void ingest_drain(struct ingest *i, int64_t timeout_ms, loop_fn *done, void *ctx
     i->drained_ctx = ctx;
     i->drain_deadline_ms = clock_mono_ms() + timeout_ms;
     set_pause(i, PAUSE_END, true);
+    drop_waiting(i);
     /* Leaving the group takes a part of the time. */
     if (i->hand == 0 || loop_timer_set(i->loop, &i->drain, timeout_ms * 3 / 5, &err)) {
         close_consumer(i);
@@ -444,6 +522,7 @@ void ingest_drain(struct ingest *i, int64_t timeout_ms, loop_fn *done, void *ctx
 
 void ingest_configure(struct ingest *i, const struct config *config)
 {
+    i->config = config;
     snprintf(i->deadline_ms, sizeof(i->deadline_ms), "%" PRId64, config->retry_deadline_ms);
     i->high_water = config->worker_inbox_high_water;
 }
@@ -492,7 +571,7 @@ struct ingest *ingest_new(struct loop *loop, const struct ingest_options *option
     i->tick = (struct loop_timer){.fn = on_tick, .ctx = i};
     i->drain = (struct loop_timer){.fn = on_drain_due, .ctx = i};
     TAILQ_INIT(&i->sent);
-    TAILQ_INIT(&i->waiting);
+    fair_init(&i->waiting);
     str_copy(i->why, sizeof(i->why), "not connected to Kafka yet");
     ingest_configure(i, options->config);
     if (start(i, options, err)) {
@@ -522,7 +601,7 @@ void ingest_free(struct ingest *i)
     dead_letters_free(i->dead_letters);
     watermark_free(i->watermark);
     list_free(&i->sent);
-    list_free(&i->waiting);
+    drop_waiting(i);
     free(i->topic);
     free(i);
 }

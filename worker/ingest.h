@@ -20,7 +20,8 @@
 #include "store/pg.h"
 
 enum {
-    INGEST_HAND_MAX = 2000,           /* messages in hand; beyond it consumption pauses */
+    INGEST_HAND_MAX = 8000, /* messages in hand; beyond it consumption pauses. As many, so that a
+                               quiet tenant's are seen behind a loud one's */
     INGEST_HAND_BYTES_MAX = 16 << 20, /* of them, headers and keys included */
     INGEST_WINDOW_MAX = 50000,        /* finished ones of a partition behind one that is not */
 };
@@ -28,7 +29,7 @@ enum {
 struct ingest;
 
 struct ingest_options {
-    const struct config *config;     /* read in ingest_new and ingest_configure alone */
+    const struct config *config;     /* borrowed until ingest_configure brings another */
     struct pg *pg;                   /* borrowed: engine_pg() */
     struct kafka_producer *producer; /* borrowed; for dead letters, shared with the outcomes */
     struct metrics *metrics;         /* borrowed */

@@ -42,6 +42,8 @@ enum column {
     C_RAGFLOW_AGE,
     C_RAGFLOW_UPDATE,
     C_RAGFLOW_DELETE,
+    C_LANE,
+    C_CREDIT,
     C_TENANT,
     C_LANGFLOW_KEY,
     C_RAGFLOW_KEY,
@@ -99,6 +101,7 @@ static bool take_texts(struct job *j, const PGresult *res, int row)
            take(&j->organization_slug, text(res, row, C_ORGANIZATION_SLUG)) &&
            take(&j->name, text(res, row, C_NAME)) &&
            take(&j->runtime_name, text(res, row, C_RUNTIME_NAME)) &&
+           take(&j->lane, text(res, row, C_LANE)) &&
            take(&j->workspace_id, text(res, row, C_WORKSPACE)) &&
            take(&j->collection_id, text(res, row, C_COLLECTION)) &&
            take(&j->tenant_id, text(res, row, C_TENANT)) &&
@@ -127,6 +130,7 @@ struct job *job_from_row(const PGresult *res, int row, int64_t now_mono_ms)
     j->age_ms = number(res, row, C_WAITED);
     j->claimed_ms = now_mono_ms;
     j->takeover = truth(res, row, C_TAKEOVER);
+    j->credit = number(res, row, C_CREDIT);
     const char *capabilities = text(res, row, C_CAPABILITIES);
     j->rag_recorded = capabilities && strstr(capabilities, "\"rag\"");
     const char *trace = text(res, row, C_TRACEPARENT);
@@ -160,6 +164,7 @@ void job_free(struct job *j)
     free(j->organization_slug);
     free(j->name);
     free(j->runtime_name);
+    free(j->lane);
     free(j->workspace_id);
     free(j->collection_id);
     free(j->tenant_id);

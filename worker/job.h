@@ -14,6 +14,7 @@
 #include "config/config.h"
 #include "driver/driver.h"
 #include "event/event.h"
+#include "fair.h"
 #include "machine/machine.h"
 #include "naming/naming.h"
 #include "net/loop.h"
@@ -47,6 +48,8 @@ struct job {
     int64_t deadline_mono_ms;
     int64_t age_ms; /* from creation to claim */
     bool takeover;
+    char *lane;     /* the runtime under which it was claimed; "" where that was not known */
+    int64_t credit; /* what its organization might still have had in that round */
     char traceparent[TRACEPARENT_MAX + 1]; /* never "": a job without one gets one */
     char *spec;                            /* the created event's data; NULL when none is known */
 
@@ -75,7 +78,7 @@ struct job {
     enum goal goal;
     struct upstream *upstream;
     bool has_slot;
-    struct job *next_waiter;
+    struct fair_item turn; /* in the upstream's queue */
     const struct driver_class *driver;
     struct driver_op *op;
     const struct config *config; /* what op's target borrows from */
@@ -88,6 +91,7 @@ struct job {
     int64_t effect_id; /* 0: the request under way is a mere look */
     const char *effect;
     char deletes[EXTERNAL_ID_MAX + 1]; /* the whole object that it deletes; "" for none */
+    char made_id[EXTERNAL_ID_MAX + 1]; /* of what the answer told, while that is being kept */
     enum exchange_method method;
     int64_t request_started_ms;
     unsigned requests; /* of this claim, for request ids */

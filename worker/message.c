@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/str.h"
 
 enum { LEFT_OUT_ROOM = 128, REPLAYS_MAX = 1000000 };
@@ -68,7 +69,7 @@ int64_t message_time_us(const struct message *m)
 bool message_is_error_header(const char *name)
 {
     return str_starts(name, "__connect.errors.") || str_starts(name, "provisioner.dlq.") ||
-           str_eq(name, "provisioner.replays");
+           str_eq(name, MESSAGE_REPLAYS);
 }
 
 static void add_header(struct buf *out, bool first, const char *name, const char *base64)
@@ -100,7 +101,7 @@ static void add_left_out(struct buf *out, bool first, size_t left_out)
     char number[24];
     char *base64;
     snprintf(number, sizeof(number), "%zu", left_out);
-    const struct kafka_header h = {"provisioner.dlq.headers_left_out", number, strlen(number)};
+    const struct kafka_header h = {MESSAGE_LEFT_OUT, number, strlen(number)};
     if (encode(&h, &base64)) {
         add_header(out, first, h.name, base64);
     }
@@ -133,13 +134,79 @@ int message_headers_json(const struct message *m, struct buf *out)
     return out->failed ? -1 : 0;
 }
 
+static bool read_header(const cJSON *object, struct kafka_header *h)
+{
+    const char *base64 = json_str(object, "value_base64");
+    const char *name = json_str(object, "name");
+    bool null = cJSON_IsNull(json_get(object, "value_base64"));
+    if (!name || !(base64 || null)) {
+        return false;
+    }
+    h->name = name;
+    if (null) {
+        return true;
+    }
+    size_t room = strlen(base64) + 1; /* more than enough, and never nothing */
+    unsigned char *bytes = malloc(room);
+    h->value = bytes;
+    return bytes && sodium_base642bin(bytes, room, base64, strlen(base64), NULL, &h->len, NULL,
+                                      sodium_base64_VARIANT_ORIGINAL) == 0;
+}
+
+static int read_headers(const cJSON *tree, struct message_headers *h, struct err *err)
+{
+    const cJSON *object;
+    if (!cJSON_IsArray(tree)) {
+        return err_set(err, ERR_INVALID, "its headers are no array");
+    }
+    cJSON_ArrayForEach(object, tree)
+    {
+        if (h->n == MESSAGE_HEADERS_MAX) {
+            return err_set(err, ERR_INVALID, "it has more than %d headers", MESSAGE_HEADERS_MAX);
+        }
+        h->list[h->n] = (struct kafka_header){NULL, NULL, 0};
+        if (!read_header(object, &h->list[h->n++])) {
+            return err_set(err, ERR_INVALID, "its header %zu cannot be read", h->n);
+        }
+    }
+    return 0;
+}
+
+int message_headers_read(const char *json, struct message_headers *out, struct err *err)
+{
+    /* PostgreSQL puts spaces between what was written without. */
+    static const struct json_limits limits = {
+        .size = 2 * MESSAGE_HEADERS_JSON_MAX, .depth = 2, .string = 2 * MESSAGE_HEADERS_JSON_MAX};
+    struct json_fault fault;
+    cJSON *tree = NULL;
+    if (json_parse(json, strlen(json), &limits, &tree, &fault)) {
+        return err_set(err, fault.internal ? ERR_INTERNAL : ERR_INVALID,
+                       "its headers cannot be read: %s %s", fault.pointer, fault.reason);
+    }
+    *out = (struct message_headers){.tree = tree};
+    if (read_headers(tree, out, err)) {
+        message_headers_done(out);
+        return -1;
+    }
+    return 0;
+}
+
+void message_headers_done(struct message_headers *h)
+{
+    for (size_t i = 0; i < h->n; i++) {
+        free((void *)h->list[i].value);
+    }
+    cJSON_Delete(h->tree);
+    *h = (struct message_headers){0};
+}
+
 int message_replays(const struct message *m)
 {
     for (size_t i = 0; i < m->n_headers; i++) {
         const struct kafka_header *h = &m->headers[i];
         char text[16] = "";
         int64_t n;
-        if (!str_eq(h->name, "provisioner.replays") || !h->value || h->len >= sizeof(text)) {
+        if (!str_eq(h->name, MESSAGE_REPLAYS) || !h->value || h->len >= sizeof(text)) {
             continue;
         }
         memcpy(text, h->value, h->len);

@@ -15,6 +15,7 @@
 enum metric {
     M_EVENTS_TOTAL,              /* counter   verdict: applied duplicate stale repeated dead */
     M_JOBS,                      /* gauge     state: of live and failed jobs in the database */
+    M_PAUSED,                    /* gauge     scope: pauses that operators have set */
     M_JOBS_FINISHED_TOTAL,       /* counter   kind, state */
     M_STEP_SECONDS,              /* histogram kind, step */
     M_READY_SECONDS,             /* histogram event accepted to ready */

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "base/uuid.h"
 #include "statements.h"
 
 /*
@@ -33,6 +34,7 @@ struct ids {
 struct slot {
     struct outcomes *all;
     struct slot *next; /* free ones */
+    bool used;
     int64_t id;
 };
 
@@ -46,7 +48,10 @@ struct outcomes {
     size_t in_flight; /* rows that are ours: with the broker, or in one of these: */
     struct ids acknowledged, deleting, refused, returning;
     bool claiming, claim_wanted;
-    bool delete_failed; /* tried again at the next tick */
+    char claimer[UUID_TEXT]; /* for whom the last claim was */
+    bool claim_lost;         /* nobody knows what it got: to be forgotten before the next one */
+    bool forgetting;
+    bool tick_first; /* what the database did not do is tried again at the next tick */
     int64_t backoff_ms, claim_due_ms;
     bool trouble; /* said so */
     bool ended;   /* drained was called */
@@ -101,6 +106,7 @@ static void on_delivered(void *ctx, const struct err *err)
     struct slot *s = ctx;
     struct outcomes *o = s->all;
     s->next = o->free;
+    s->used = false;
     o->free = s;
     if (err) {
         not_delivered(o, s->id, err);
@@ -123,6 +129,7 @@ static void produce(struct outcomes *o, int64_t id, const char *subscription, co
     struct err err;
     o->in_flight++;
     o->free = s->next;
+    s->used = true;
     s->id = id;
     if (kafka_produce(o->o.producer, o->topic, subscription, strlen(subscription), payload,
                       strlen(payload), &header, 1, 0, on_delivered, s, &err)) {
@@ -137,6 +144,7 @@ static void on_claimed(void *ctx, const PGresult *res, const struct err *err)
     struct outcomes *o = ctx;
     o->claiming = false;
     if (!res) {
+        o->claim_lost = err->class == ERR_UNKNOWN;
         if (err->class == ERR_REFUSED) {
             say_trouble(o, err);
             back_off(o);
@@ -157,8 +165,8 @@ static void on_claimed(void *ctx, const PGresult *res, const struct err *err)
 
 static bool may_claim(const struct outcomes *o)
 {
-    if (!o->claim_wanted || o->claiming || o->drained || o->in_flight >= OUTCOMES_MAX ||
-        !pg_is_up(o->o.pg)) {
+    if (!o->claim_wanted || o->claiming || o->claim_lost || o->drained ||
+        o->in_flight >= OUTCOMES_MAX || !pg_is_up(o->o.pg)) {
         return false;
     }
     /* A fresh producer knows of no broker yet: only after a failure is its word taken. */
@@ -177,8 +185,50 @@ static void claim(struct outcomes *o)
         return;
     }
     snprintf(limit, sizeof(limit), "%zu", room < CLAIM_MAX ? room : CLAIM_MAX);
-    const struct pg_param p[] = {{owner, -1}, {limit, -1}};
+    str_copy(o->claimer, sizeof(o->claimer), owner);
+    const struct pg_param p[] = {{o->claimer, -1}, {limit, -1}};
     o->claiming = pg_submit(o->o.pg, S_OUTBOX_CLAIM, NULL, true, p, on_claimed, o, &err) == 0;
+}
+
+static void add_ids(struct buf *text, const struct ids *l)
+{
+    for (size_t i = 0; i < l->n; i++) {
+        buf_addf(text, "%s%" PRId64, text->len > 1 ? "," : "", l->v[i]);
+    }
+}
+
+static void on_forgotten(void *ctx, const PGresult *res, const struct err *err)
+{
+    struct outcomes *o = ctx;
+    (void)err;
+    o->forgetting = false;
+    o->claim_lost = !res;
+    o->claim_wanted = o->claim_wanted || res;
+    o->tick_first = o->tick_first || !res;
+}
+
+/* A claim that may have got rows, which would lie there until it runs out: all but those in hand
+ * are free again. */
+static void forget(struct outcomes *o)
+{
+    struct buf text;
+    struct err err;
+    buf_init(&text, IDS_TEXT_MAX);
+    buf_addc(&text, '{');
+    for (size_t i = 0; i < OUTCOMES_MAX; i++) {
+        if (o->slots[i].used) {
+            buf_addf(&text, "%s%" PRId64, text.len > 1 ? "," : "", o->slots[i].id);
+        }
+    }
+    add_ids(&text, &o->acknowledged);
+    add_ids(&text, &o->deleting);
+    add_ids(&text, &o->refused);
+    add_ids(&text, &o->returning);
+    buf_addc(&text, '}');
+    const struct pg_param p[] = {{o->claimer, -1}, {buf_str(&text), -1}};
+    o->forgetting = !text.failed &&
+                    pg_submit(o->o.pg, S_OUTBOX_FORGET, NULL, true, p, on_forgotten, o, &err) == 0;
+    buf_done(&text);
 }
 
 static void on_deleted(void *ctx, const PGresult *res, const struct err *err)
@@ -191,17 +241,20 @@ static void on_deleted(void *ctx, const PGresult *res, const struct err *err)
         for (size_t i = 0; i < o->deleting.n; i++) {
             ids_add(&o->acknowledged, o->deleting.v[i]);
         }
-        o->delete_failed = true;
+        o->tick_first = true;
     }
     o->deleting.n = 0;
 }
 
-/* Where that fails the claims run out by themselves. */
+/* Where the database refuses it the claims run out by themselves. */
 static void on_returned(void *ctx, const PGresult *res, const struct err *err)
 {
     struct outcomes *o = ctx;
-    (void)res;
     (void)err;
+    for (size_t i = 0; !res && !pg_is_up(o->o.pg) && i < o->returning.n; i++) {
+        ids_add(&o->refused, o->returning.v[i]);
+        o->in_flight++;
+    }
     o->in_flight -= o->returning.n;
     o->returning.n = 0;
 }
@@ -241,10 +294,13 @@ static void end_drain(struct outcomes *o)
 static void before_sleep(void *ctx)
 {
     struct outcomes *o = ctx;
-    if (!o->delete_failed) {
+    if (!o->tick_first) {
         send_ids(o, S_OUTBOX_DONE, &o->acknowledged, &o->deleting, on_deleted);
     }
     send_ids(o, S_OUTBOX_BACK, &o->refused, &o->returning, on_returned);
+    if (o->claim_lost && !o->forgetting && !o->tick_first && pg_is_up(o->o.pg)) {
+        forget(o);
+    }
     if (may_claim(o)) {
         claim(o);
     }
@@ -262,7 +318,7 @@ static void on_tick(void *ctx)
                   LOG_S("error", err.msg));
     }
     o->claim_wanted = true;
-    o->delete_failed = false;
+    o->tick_first = false;
 }
 
 void outcomes_wake(struct outcomes *o)

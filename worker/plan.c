@@ -138,7 +138,9 @@ int plan_make(const char *spec, const struct config *config, struct plan *out, s
         return err_set(err, ERR_INVALID, "no created event is known for this subscription");
     }
     if (json_parse(spec, strlen(spec), &spec_limits, &p.spec, &fault)) {
-        return err_set(err, ERR_INVALID, "recorded event, %s: %s", fault.pointer, fault.reason);
+        return fault.internal ? err_nomem(err)
+                              : err_set(err, ERR_INVALID, "recorded event, %s: %s", fault.pointer,
+                                        fault.reason);
     }
     const struct config_offering *offering =
         config_offering(config, json_str(p.spec, "offering.type"));
@@ -175,6 +177,19 @@ const struct config_runtime *plan_runtime(const struct plan *p, const struct con
                 "no shared runtime is configured: add one under runtimes, then send SIGHUP");
     }
     return runtime;
+}
+
+const char *plan_place(const char *spec, const struct config *config)
+{
+    struct plan p = {0};
+    struct json_fault fault;
+    struct err err;
+    if (!spec || json_parse(spec, strlen(spec), &spec_limits, &p.spec, &fault)) {
+        return NULL;
+    }
+    const struct config_runtime *runtime = plan_runtime(&p, config, &err);
+    plan_done(&p);
+    return runtime ? runtime->name : NULL;
 }
 
 int plan_name(const struct plan *p, const char *subscription, char out[NAME_BYTES_MAX + 1],

@@ -34,6 +34,9 @@ void plan_done(struct plan *p);
  */
 const struct config_runtime *plan_runtime(const struct plan *p, const struct config *config,
                                           struct err *err);
+/* Where an event's data (a created event's) would place its subscription today: a runtime's name,
+ * borrowed from the configuration; NULL where nobody can say. */
+const char *plan_place(const char *spec, const struct config *config);
 int plan_name(const struct plan *p, const char *subscription, char out[NAME_BYTES_MAX + 1],
               struct err *err);
 

@@ -184,6 +184,38 @@ int session_subscription(struct session *s, const char *text, char out[UUID_TEXT
     return found;
 }
 
+/* ---- pauses ---- */
+
+enum { PAUSES_TOLD = 5 };
+
+void session_tell_pauses(struct session *s)
+{
+    struct buf line;
+    PGresult *res = session_query(
+        s,
+        "SELECT CASE scope WHEN 'all' THEN 'everything' ELSE scope || ' ' || label "
+        "END, actor, reason, count(*) OVER () FROM agent_marketplace.scheduling_pause "
+        "ORDER BY scope <> 'all', created_at LIMIT 5",
+        0, NULL);
+    int n = res ? PQntuples(res) : 0;
+    for (int i = 0; i < n; i++) {
+        buf_init(&line, 4096);
+        table_escape(&line, PQgetvalue(res, i, 0), strlen(PQgetvalue(res, i, 0)));
+        buf_adds(&line, " by ");
+        table_escape(&line, PQgetvalue(res, i, 1), strlen(PQgetvalue(res, i, 1)));
+        if (!PQgetisnull(res, i, 2)) {
+            buf_adds(&line, ": ");
+            table_escape(&line, PQgetvalue(res, i, 2), strlen(PQgetvalue(res, i, 2)));
+        }
+        fprintf(stderr, "paused: %s\n", buf_str(&line));
+        buf_done(&line);
+    }
+    int64_t all = 0;
+    if (n == PAUSES_TOLD && str_to_i64(PQgetvalue(res, 0, 3), &all) && all > n)
+        fprintf(stderr, "paused: and %" PRId64 " more; `provisioner pause` lists them\n", all - n);
+    PQclear(res);
+}
+
 /* ---- filters ---- */
 
 const char session_filter_sql[] =

@@ -40,6 +40,10 @@ struct table_view session_view(bool absolute);
 int session_list(struct session *s, PGresult *res, const struct table_column *columns,
                  size_t n_columns, const char *none);
 
+/* Says on standard error what operators have paused, a line for each of the first few; nothing
+ * where nothing is. */
+void session_tell_pauses(struct session *s);
+
 /* A PostgreSQL array's text from strings, "{...}"; NULL when memory ends. free(). */
 char *session_array(const char *const *items, size_t n);
 

@@ -1,14 +1,11 @@
 #include "statements.h"
 
-/* Counting stops here, one above the highest worker.inbox_high_water. */
-#define COUNT_CAP "1000001"
-
 const struct pg_statement statements[STATEMENT_MAX] = {
     [S_INBOX_TAKE] =
         {"inbox_take",
          "SELECT agent_marketplace.inbox_take($1, $2, $3, $4::uuid, $5::uuid, $6::uuid, "
-         "$7::timestamptz, $8::jsonb, $9, $10, $11::int, $12::bigint, $13::bigint)",
-         13},
+         "$7::timestamptz, $8::jsonb, $9, $10, $11::int, $12::bigint, $13::bigint, $14)",
+         14},
     [S_DEAD_LETTER_ADD] =
         {"dead_letter_add",
          "SELECT id, published FROM agent_marketplace.dead_letter_add($1, $2::int, "
@@ -26,9 +23,9 @@ const struct pg_statement statements[STATEMENT_MAX] = {
     [S_WORKER_LEAVE] = {"worker_leave", "SELECT agent_marketplace.worker_leave($1::uuid)", 1},
     [S_JOBS_CLAIM] = {"jobs_claim",
                       "SELECT j.*, r.* FROM agent_marketplace.jobs_claim($1::uuid, $2::int, "
-                      "$3::uuid, $4::int, $5::bigint[], $6::boolean) j CROSS JOIN LATERAL "
-                      "agent_marketplace.runtime_recorded(j.subscription_uuid) r",
-                      6},
+                      "$3::uuid, $4::int, $5::bigint[], $6::boolean, $7::jsonb) j CROSS JOIN "
+                      "LATERAL agent_marketplace.runtime_recorded(j.subscription_uuid) r",
+                      7},
     [S_JOBS_BACK] = {"jobs_back",
                      "SELECT agent_marketplace.jobs_back($1::uuid, $2::bigint[], $3::bigint[])", 3},
     [S_STEP_PASS] = {"step_pass",
@@ -37,8 +34,8 @@ const struct pg_statement statements[STATEMENT_MAX] = {
                      5},
     [S_STEP_NAME] = {"step_name",
                      "SELECT agent_marketplace.step_name($1::bigint, $2::uuid, $3::bigint, "
-                     "$4::bigint, $5::agent_marketplace.job_step, $6, $7, $8, $9::jsonb)",
-                     9},
+                     "$4::bigint, $5::agent_marketplace.job_step, $6, $7, $8, $9::jsonb, $10::int)",
+                     10},
     [S_STEP_RESOURCE] = {"step_resource",
                          "SELECT agent_marketplace.step_resource($1::bigint, $2::uuid, $3::bigint, "
                          "$4::bigint, $5::agent_marketplace.job_step, $6, $7, $8::jsonb, "
@@ -55,8 +52,8 @@ const struct pg_statement statements[STATEMENT_MAX] = {
                       5},
     [S_STEP_REVOKE] = {"step_revoke",
                        "SELECT agent_marketplace.step_revoke($1::bigint, $2::uuid, $3::bigint, "
-                       "$4::bigint, $5::agent_marketplace.job_step)",
-                       5},
+                       "$4::bigint, $5::agent_marketplace.job_step, $6::int)",
+                       6},
     [S_STEP_ARCHIVE] = {"step_archive",
                         "SELECT agent_marketplace.step_archive($1::bigint, $2::uuid, $3::bigint, "
                         "$4::bigint, $5::agent_marketplace.job_step)",
@@ -78,25 +75,17 @@ const struct pg_statement statements[STATEMENT_MAX] = {
                         "SELECT agent_marketplace.runtime_keep($1::bigint, $2::uuid, $3::bigint, "
                         "$4::bigint, $5, $6, $7, $8::bytea)",
                         8},
-    [S_JOBS_RELEASE] = {"jobs_release", "SELECT $1::text, agent_marketplace.jobs_release($1)", 1},
+    [S_JOBS_RELEASE] = {"jobs_release",
+                        "SELECT $1::text, agent_marketplace.jobs_release($1, $2::int)", 2},
     [S_OUTBOX_CLAIM] = {"outbox_claim",
                         "SELECT id, subscription_uuid, type, payload FROM "
                         "agent_marketplace.outbox_claim($1::uuid, $2::int)",
                         2},
     [S_OUTBOX_DONE] = {"outbox_done", "SELECT agent_marketplace.outbox_done($1::bigint[])", 1},
+    [S_OUTBOX_FORGET] = {"outbox_forget",
+                         "SELECT agent_marketplace.outbox_forget($1::uuid, $2::bigint[])", 2},
     [S_OUTBOX_BACK] = {"outbox_back", "SELECT agent_marketplace.outbox_back($1::bigint[])", 1},
-    [S_COUNTS] = {"counts",
-                  "SELECT state::text, count(*) FROM (SELECT state FROM "
-                  "agent_marketplace.provisioning_job WHERE state IN ('queued', 'retrying', "
-                  "'held') LIMIT " COUNT_CAP ") j GROUP BY state "
-                  "UNION ALL SELECT 'running', count(*) FROM agent_marketplace.provisioning_job "
-                  "WHERE state = 'running' "
-                  "UNION ALL SELECT 'failed', count(*) FROM (SELECT 1 FROM "
-                  "agent_marketplace.provisioning_job WHERE state = 'failed' LIMIT " COUNT_CAP
-                  ") f "
-                  "UNION ALL SELECT 'outbox', count(*) FROM (SELECT 1 FROM "
-                  "agent_marketplace.outbox LIMIT " COUNT_CAP ") o",
-                  0},
+    [S_COUNTS] = {"counts", "SELECT what, n FROM agent_marketplace.job_counts($1::int)", 1},
     [S_SCHEMA_VERSION] =
         {"schema_version",
          "SELECT coalesce(max(version), 0) FROM agent_marketplace.schema_migration", 0},

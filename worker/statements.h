@@ -1,6 +1,6 @@
 /*
  * The prepared statements of the pipelined connection, by index. Parameters are text; the order is
- * that of the SQL functions in migrations/0002_functions.sql.
+ * that of the SQL functions in migrations/.
  */
 #ifndef WORKER_STATEMENTS_H
 #define WORKER_STATEMENTS_H
@@ -11,32 +11,34 @@
 
 enum statement {
     S_INBOX_TAKE, /* source, id, type, subscription, organization, order, time, data, traceparent,
-                     topic, partition, offset, deadline_ms */
+                     topic, partition, offset, deadline_ms, runtime_name */
     S_DEAD_LETTER_ADD, /* topic, partition, offset, time, key, value, value_bytes, headers, pointer,
                           reason, replays -> id, published */
     S_DEAD_LETTER_PUBLISHED, /* id */
     S_WORKER_REGISTER,       /* owner, host, pid, version, lease_ms */
     S_WORKER_RENEW,          /* owner, lease_ms */
     S_WORKER_LEAVE,          /* owner */
-    S_JOBS_CLAIM,            /* owner, limit, after, share, only, careful -> see job.c */
+    S_JOBS_CLAIM,            /* owner, limit, after, share, only, careful, policy -> see job.c */
     S_JOBS_BACK,             /* owner, jobs, fences -> those that are still ours */
     S_STEP_PASS,             /* job, owner, fence, deadline_ms, next */
-    S_STEP_NAME,             /* ..., name, runtime, runtime_name, config */
+    S_STEP_NAME,             /* ..., name, runtime, runtime_name, config, runtime_max */
     S_STEP_RESOURCE,         /* ..., product, external_id, detail, sealed */
     S_STEP_API_KEY,          /* ..., prefix, hash, sealed, terms */
     S_STEP_READY,
-    S_STEP_REVOKE,
+    S_STEP_REVOKE, /* ..., runtime_max */
     S_STEP_ARCHIVE,
     S_JOB_SETTLE,     /* job, owner, fence, deadline_ms, to, attempts, delay_ms, class, error */
     S_EFFECT_INTEND,  /* job, owner, fence, deadline_ms, product, operation, method, target, name,
                          marker, sha256, request_id, object -> verdict, effect_id */
     S_EFFECT_SETTLE,  /* effect, fence, state, external_id, http_status, class, error */
     S_RUNTIME_KEEP,   /* job, owner, fence, deadline_ms, product, external_id, tenant, sealed */
-    S_JOBS_RELEASE,   /* runtime_name, NULL: all -> the same, whether there are more */
+    S_JOBS_RELEASE,   /* runtime_name (NULL: all), how many (NULL) -> the former, whether there are
+                         more */
     S_OUTBOX_CLAIM,   /* owner, limit -> id, subscription, type, payload */
     S_OUTBOX_DONE,    /* ids */
     S_OUTBOX_BACK,    /* ids */
-    S_COUNTS,         /* -> state, count; waiting and failed jobs, capped; and ('outbox', n) */
+    S_OUTBOX_FORGET,  /* owner, ids that it keeps */
+    S_COUNTS,         /* exact up to -> what, count: states, 'outbox', 'pause.<scope>' */
     S_SCHEMA_VERSION, /* -> newest migration */
     STATEMENT_MAX
 };

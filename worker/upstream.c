@@ -1,5 +1,7 @@
 #include "upstream.h"
 
+#include <inttypes.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,15 +16,16 @@
 enum {
     FAILURES_TO_OPEN = 5,
     OPEN_FIRST_MS = 1000,
-    OPEN_MAX_MS = 15 * 1000,
+    OPEN_MAX_MS = 5 * 1000,
     REFUSED_MS = 30 * 1000, /* a refused credential is worth a rare look only */
-    /* Those that do not try: recovery wakes them, this is for lost wakes. As long as it has been
-     * down already, so that an outage costs each of them few statements however long it lasts. */
+    /* Recovery wakes those that are held, this is for lost wakes. As long as it has been down
+     * already, so that an outage costs each of them few statements however long it lasts. */
     HELD_MIN_MS = 2 * 60 * 1000,
     HELD_MAX_MS = 15 * 60 * 1000,
-    /* One that asks for patience is left alone so long; jobs wait in its queue meanwhile. */
+    /* One that asks for patience is left alone as long as it says. */
     PAUSE_MIN_MS = 1000,
-    PAUSE_MAX_MS = 5 * 1000,
+    PAUSE_MAX_MS = 60 * 60 * 1000,
+    PROBE_AGAIN_MS = 1000, /* when the one that was to try went to another replica */
 };
 
 enum breaker { BREAKER_CLOSED, BREAKER_OPEN, BREAKER_TRYING };
@@ -33,17 +36,18 @@ struct upstream {
     char *runtime;
     enum product product;
     size_t in_use;
-    struct job *first_waiter, **last_waiter;
+    struct fair_queue waiting; /* jobs, by organization */
     enum breaker breaker;
     int failures;
     int64_t open_ms;          /* how long the next opening lasts */
     int64_t try_at_ms;        /* when it may be tried */
     struct driver_site *site; /* NULL until it is used */
     int64_t paused_until_ms;
+    bool turned_away; /* jobs, because of the pause */
     struct loop_timer resume;
-    bool has_prober;       /* a held job is to come back at try_at_ms */
-    int64_t down_since_us; /* wall clock */
-    int64_t down_ms;       /* the same, monotonic */
+    struct loop_timer probe; /* calls for a held job when it may be tried */
+    int64_t down_since_us;   /* wall clock */
+    int64_t down_ms;         /* the same, monotonic */
     char reason[ERR_MSG_MAX];
 };
 
@@ -59,6 +63,8 @@ struct upstreams {
 
 static void grant_all(void *ctx);
 static void on_resume(void *ctx);
+static void on_probe(void *ctx);
+static void set_probe(struct upstream *up, int64_t delay_ms);
 
 struct upstreams *upstreams_new(struct loop *loop, const struct upstreams_events *events,
                                 struct metrics *metrics, struct err *err)
@@ -89,6 +95,7 @@ void upstreams_free(struct upstreams *u)
         struct upstream *up = u->list;
         u->list = up->next;
         loop_timer_cancel(u->loop, &up->resume);
+        loop_timer_cancel(u->loop, &up->probe);
         driver_site_unref(up->site);
         free(up->runtime);
         free(up);
@@ -103,6 +110,9 @@ void upstreams_configure(struct upstreams *u, const struct config *config)
     for (struct upstream *up = u->list; up; up = up->next) {
         up->try_at_ms = clock_mono_ms();
         up->open_ms = OPEN_FIRST_MS;
+        if (up->breaker != BREAKER_CLOSED) {
+            set_probe(up, 0);
+        }
         driver_site_unref(up->site);
         up->site = NULL;
     }
@@ -127,9 +137,10 @@ static struct upstream *upstream_new(struct upstreams *u, const char *runtime, e
     }
     up->all = u;
     up->product = product;
-    up->last_waiter = &up->first_waiter;
+    fair_init(&up->waiting);
     up->open_ms = OPEN_FIRST_MS;
     up->resume = (struct loop_timer){.fn = on_resume, .ctx = up};
+    up->probe = (struct loop_timer){.fn = on_probe, .ctx = up};
     up->next = u->list;
     u->list = up;
     metrics_set(u->metrics, M_UPSTREAM_UP, METRIC_LABELS(runtime, product_name(product)), 1);
@@ -214,18 +225,13 @@ static size_t limit(const struct upstream *up)
 
 static struct job *pop_waiter(struct upstream *up)
 {
-    struct job *j = up->first_waiter;
-    up->first_waiter = j->next_waiter;
-    if (!up->first_waiter) {
-        up->last_waiter = &up->first_waiter;
-    }
-    j->next_waiter = NULL;
-    return j;
+    struct fair_item *item = fair_pop(&up->waiting);
+    return item ? (struct job *)(void *)((char *)item - offsetof(struct job, turn)) : NULL;
 }
 
 static void grant(struct upstream *up)
 {
-    while (up->first_waiter && up->in_use < limit(up)) {
+    while (up->waiting.first && up->in_use < limit(up)) {
         struct job *j = pop_waiter(up);
         j->has_slot = true;
         up->in_use++;
@@ -241,20 +247,21 @@ static void grant_all(void *ctx)
     }
 }
 
+int64_t upstream_patience_ms(const struct upstream *up)
+{
+    int64_t left = up->paused_until_ms - clock_mono_ms();
+    return left > 0 ? left : 0;
+}
+
 static void on_resume(void *ctx)
 {
     struct upstream *up = ctx;
+    bool turned_away = up->turned_away;
     up->paused_until_ms = 0;
+    up->turned_away = false;
     grant(up);
-}
-
-static void pause(struct upstream *up, int64_t told_ms)
-{
-    struct err err;
-    int64_t ms = told_ms < PAUSE_MAX_MS ? told_ms : PAUSE_MAX_MS;
-    ms = ms > PAUSE_MIN_MS ? ms : PAUSE_MIN_MS;
-    if (loop_timer_set(up->all->loop, &up->resume, ms, &err) == 0) {
-        up->paused_until_ms = clock_mono_ms() + ms;
+    if (turned_away) {
+        up->all->events.recovered(up->all->events.ctx, up->runtime);
     }
 }
 
@@ -275,19 +282,22 @@ static int64_t held_ms(const struct upstream *up)
     return ms / 2 + (int64_t)rng_below(&up->all->jitter, (uint64_t)ms / 2 + 1);
 }
 
-/* The first to be turned away after an opening is the one that tries next. */
 static int refuse(struct upstream *up, int64_t *hold_ms, struct err *err)
 {
     char since[CLOCK_TEXT_MAX];
-    int64_t left = up->try_at_ms - clock_mono_ms();
     clock_format(since, up->down_since_us);
     *hold_ms = held_ms(up);
-    if (!up->has_prober) {
-        up->has_prober = true;
-        *hold_ms = left > 0 ? left : 0;
-    }
     return err_set(err, ERR_UNAVAILABLE, "%s of runtime \"%s\" is not usable since %s: %s",
                    product_name(up->product), up->runtime, since, up->reason);
+}
+
+static int ask_patience(struct upstream *up, int64_t *hold_ms, struct err *err)
+{
+    up->turned_away = true;
+    *hold_ms = upstream_patience_ms(up);
+    return err_set(err, ERR_THROTTLED,
+                   "%s of runtime \"%s\" asked to be left alone for %" PRId64 " s more",
+                   product_name(up->product), up->runtime, (*hold_ms + 999) / 1000);
 }
 
 int upstream_acquire(struct upstream *up, struct job *job, int64_t *hold_ms, struct err *err)
@@ -296,17 +306,19 @@ int upstream_acquire(struct upstream *up, struct job *job, int64_t *hold_ms, str
         (up->breaker == BREAKER_TRYING && up->in_use > 0)) {
         return refuse(up, hold_ms, err);
     }
+    if (upstream_patience_ms(up) > UPSTREAM_PATIENCE_MS) {
+        return ask_patience(up, hold_ms, err);
+    }
     if (up->breaker == BREAKER_OPEN) {
         up->breaker = BREAKER_TRYING;
     }
     job->upstream = up;
-    if (!up->first_waiter && up->in_use < limit(up)) {
+    if (!up->waiting.first && up->in_use < limit(up)) {
         up->in_use++;
         job->has_slot = true;
         return 0;
     }
-    *up->last_waiter = job;
-    up->last_waiter = &job->next_waiter;
+    fair_push(&up->waiting, &job->turn, job->organization, 0);
     return 1;
 }
 
@@ -323,16 +335,7 @@ void upstream_release(struct job *job)
         grant_soon(up->all);
         return;
     }
-    for (struct job **at = &up->first_waiter; *at; at = &(*at)->next_waiter) {
-        if (*at == job) {
-            *at = job->next_waiter;
-            job->next_waiter = NULL;
-            if (!*at) {
-                up->last_waiter = at;
-            }
-            return;
-        }
-    }
+    fair_remove(&up->waiting, &job->turn);
 }
 
 /* ---- health ---- */
@@ -343,15 +346,59 @@ static void tell(const struct upstream *up, enum log_level level, const char *ev
               LOG_S("product", product_name(up->product)), LOG_S("reason", up->reason));
 }
 
-static void dismiss_waiters(struct upstream *up)
+static void tell_patience(const struct upstream *up, int64_t ms)
 {
-    while (up->first_waiter) {
+    log_event(LOG_WARN, "upstream asks to be left alone", LOG_S("runtime", up->runtime),
+              LOG_S("product", product_name(up->product)), LOG_I("ms", ms));
+}
+
+static void dismiss_waiters(struct upstream *up,
+                            int (*why)(struct upstream *up, int64_t *hold_ms, struct err *err))
+{
+    while (up->waiting.first) {
         struct job *j = pop_waiter(up);
         struct err err;
         int64_t hold_ms = 0;
         j->upstream = NULL;
-        refuse(up, &hold_ms, &err);
+        (void)why(up, &hold_ms, &err);
         up->all->events.dismissed(up->all->events.ctx, j, &err, hold_ms);
+    }
+}
+
+/* The longest that was asked for counts. Who would wait for long does so in the database. */
+static void pause(struct upstream *up, int64_t told_ms)
+{
+    struct err err;
+    int64_t ms = told_ms < PAUSE_MAX_MS ? told_ms : PAUSE_MAX_MS;
+    ms = ms > PAUSE_MIN_MS ? ms : PAUSE_MIN_MS;
+    if (ms <= upstream_patience_ms(up) ||
+        loop_timer_set(up->all->loop, &up->resume, ms, &err) != 0) {
+        return;
+    }
+    up->paused_until_ms = clock_mono_ms() + ms;
+    if (ms > UPSTREAM_PATIENCE_MS) {
+        tell_patience(up, ms);
+        dismiss_waiters(up, ask_patience);
+    }
+}
+
+static void set_probe(struct upstream *up, int64_t delay_ms)
+{
+    struct err err;
+    (void)loop_timer_set(up->all->loop, &up->probe, delay_ms, &err); /* or the next new job tries */
+}
+
+/* A job that is let go may be claimed by a replica that may not try yet, and be held there: one
+ * after the other, until one came here or the breaker is closed. */
+static void on_probe(void *ctx)
+{
+    struct upstream *up = ctx;
+    if (up->breaker == BREAKER_CLOSED) {
+        return;
+    }
+    set_probe(up, PROBE_AGAIN_MS);
+    if (up->in_use == 0) {
+        up->all->events.probe(up->all->events.ctx, up->runtime);
     }
 }
 
@@ -362,7 +409,7 @@ static void open_breaker(struct upstream *up, const struct err *err)
     up->breaker = BREAKER_OPEN;
     up->try_at_ms = clock_mono_ms() + (refused ? REFUSED_MS : up->open_ms);
     up->open_ms = up->open_ms * 2 > OPEN_MAX_MS ? OPEN_MAX_MS : up->open_ms * 2;
-    up->has_prober = false;
+    set_probe(up, up->try_at_ms - clock_mono_ms());
     str_copy(up->reason, sizeof(up->reason), err->msg);
     if (was_well) {
         up->down_since_us = clock_wall_us();
@@ -371,7 +418,7 @@ static void open_breaker(struct upstream *up, const struct err *err)
         metrics_set(up->all->metrics, M_UPSTREAM_UP,
                     METRIC_LABELS(up->runtime, product_name(up->product)), 0);
     }
-    dismiss_waiters(up);
+    dismiss_waiters(up, refuse);
 }
 
 static void close_breaker(struct upstream *up)
@@ -427,9 +474,29 @@ void upstream_report(struct upstream *up, const struct err *err, int64_t duratio
         break;
     }
     /* There may be more room now that it is known what it is. */
-    if (up->first_waiter && up->in_use < limit(up)) {
+    if (up->waiting.first && up->in_use < limit(up)) {
         grant_soon(up->all);
     }
+}
+
+static size_t room(const struct upstream *up)
+{
+    if (upstream_patience_ms(up) > UPSTREAM_PATIENCE_MS ||
+        (up->breaker == BREAKER_OPEN && clock_mono_ms() < up->try_at_ms)) {
+        return 0;
+    }
+    return up->breaker == BREAKER_CLOSED ? SIZE_MAX : up->in_use == 0;
+}
+
+size_t upstreams_room(const struct upstreams *u, const char *runtime)
+{
+    size_t least = SIZE_MAX;
+    for (const struct upstream *up = u->list; up; up = up->next) {
+        if (str_eq(up->runtime, runtime) && room(up) < least) {
+            least = room(up);
+        }
+    }
+    return least;
 }
 
 size_t upstreams_down(const struct upstreams *u)

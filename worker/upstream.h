@@ -1,8 +1,8 @@
 /*
- * The upstreams: one per runtime and product. Each bounds how many jobs drive it at once, and has a
- * circuit breaker: after some failures in a row it opens and jobs are held; one of them comes back
- * early and tries, the others sleep until it works again. Changes of health are told once, not per
- * job.
+ * The upstreams: one per runtime and product. Each bounds how many jobs drive it at once, lets the
+ * organizations among those that wait take turns, and has a circuit breaker: after some failures in
+ * a row it opens and jobs are held; one of them comes back early and tries, the others sleep until
+ * it works again. Changes of health are told once, not per job.
  */
 #ifndef WORKER_UPSTREAM_H
 #define WORKER_UPSTREAM_H
@@ -18,6 +18,9 @@
 #include "metrics.h"
 #include "net/loop.h"
 
+/* A server that wants to be left alone for longer is not waited for in memory. */
+enum { UPSTREAM_PATIENCE_MS = 5 * 1000 };
+
 struct job;
 struct upstream;
 struct upstreams;
@@ -28,6 +31,7 @@ struct upstreams_events {
     /* The breaker opened while the job waited; it waits no more. */
     void (*dismissed)(void *ctx, struct job *job, const struct err *err, int64_t hold_ms);
     void (*recovered)(void *ctx, const char *runtime); /* jobs held for this runtime may run */
+    void (*probe)(void *ctx, const char *runtime);     /* one of them is to try whether it works */
 };
 
 struct upstreams *upstreams_new(struct loop *loop, const struct upstreams_events *events,
@@ -51,9 +55,12 @@ int upstream_site(struct upstream *up, struct driver_site **out, struct err *err
 
 /*
  * May a job drive it? 0: job->has_slot is true now. 1: it waits, `granted` will come. -1: the
- * breaker is open; *err says since when and why, *hold_ms when to come back.
+ * breaker is open, or the server wants
+ * to be left alone for long; *err says since when and why, *hold_ms when to come back.
  */
 int upstream_acquire(struct upstream *up, struct job *job, int64_t *hold_ms, struct err *err);
+/* How long the server has asked to be left alone still: no request may leave. 0: not at all. */
+int64_t upstream_patience_ms(const struct upstream *up);
 /* Gives the slot back, or leaves the queue. Nothing happens without either. */
 void upstream_release(struct job *job);
 
@@ -61,6 +68,9 @@ void upstream_release(struct job *job);
 void upstream_report(struct upstream *up, const struct err *err, int64_t duration_ms, int status,
                      const char *method);
 
+/* How many more jobs of a runtime are worth claiming: 0 while one of its products is down or wants
+ * to be left alone, 1 when it is to be tried. */
+size_t upstreams_room(const struct upstreams *u, const char *runtime);
 size_t upstreams_down(const struct upstreams *u);
 void upstreams_json(const struct upstreams *u, struct buf *out);
 

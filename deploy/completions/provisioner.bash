@@ -18,7 +18,7 @@ _provisioner() {
     jobs:--error) return ;;
     jobs:--since) return ;;
     jobs:--limit) return ;;
-    replay:--state) mapfile -t COMPREPLY < <(compgen -W 'failed' -- "$cur"); return ;;
+    replay:--state) mapfile -t COMPREPLY < <(compgen -W 'failed cancelled' -- "$cur"); return ;;
     replay:--organization) return ;;
     replay:--error) return ;;
     replay:--since) return ;;
@@ -26,6 +26,14 @@ _provisioner() {
     replay:--from-step) mapfile -t COMPREPLY < <(compgen -W 'name announce collection workspace api_key record report close_workspace open_workspace revoke archive chat_history' -- "$cur"); return ;;
     replay:--rate) return ;;
     replay:--wait) return ;;
+    cancel:--reason) return ;;
+    pause:--runtime) return ;;
+    pause:--organization) return ;;
+    pause:--subscription) return ;;
+    pause:--reason) return ;;
+    resume:--runtime) return ;;
+    resume:--organization) return ;;
+    resume:--subscription) return ;;
     retention:--now) return ;;
     retention:--limit) return ;;
     retention:--wait) return ;;
@@ -43,6 +51,9 @@ _provisioner() {
         jobs) options='--config --help --state --organization --error --since --limit --json' ;;
         show) options='--config --help --json' ;;
         replay) options='--config --help --state --organization --error --since --limit --from-step --dry-run --rate --wait --no-wait --yes --json' ;;
+        cancel) options='--config --help --reason --json' ;;
+        pause) options='--config --help --all --runtime --organization --subscription --reason --json' ;;
+        resume) options='--config --help --all --runtime --organization --subscription --json' ;;
         retention) options='--config --help --dry-run --now --limit --wait --json' ;;
         dead-letters) options='--config --help --state --limit --all --yes --json' ;;
         doctor) options='--config --help --timeout --json' ;;
@@ -55,7 +66,7 @@ _provisioner() {
         return
     fi
     case $command in
-    '') mapfile -t COMPREPLY < <(compgen -W 'run migrate submit jobs show replay retention dead-letters doctor config graph version help' -- "$cur") ;;
+    '') mapfile -t COMPREPLY < <(compgen -W 'run migrate submit jobs show replay cancel pause resume retention dead-letters doctor config graph version help' -- "$cur") ;;
     submit) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
     dead-letters) mapfile -t COMPREPLY < <(compgen -W 'list show replay discard' -- "$cur") ;;
     doctor) mapfile -t COMPREPLY < <(compgen -W 'configuration database kafka' -- "$cur") ;;
