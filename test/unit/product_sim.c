@@ -101,13 +101,14 @@ static void split_query(struct wire *w)
     }
 }
 
-static void take_apart(const struct exchange_request *r, struct wire *w)
+static void take_apart(const char *base, const struct exchange_request *r, struct wire *w)
 {
-    memset(w, 0, sizeof(*w));
-    if (!str_starts(r->url, PRODUCT_URL)) {
+    w->n = 0;
+    w->query[0] = '\0';
+    if (!str_starts(r->url, base)) {
         fail_msg("a request to %s", r->url);
     }
-    const char *path = r->url + strlen(PRODUCT_URL);
+    const char *path = r->url + strlen(base);
     path += str_starts(path, "-admin/") ? strlen("-admin") : 0;
     assert_int_equal(path[0], '/');
     char sent[TEXT_MAX_BYTES];
@@ -157,7 +158,7 @@ static const char *reply_header_of(const struct reply *r, const char *name)
     return cJSON_GetStringValue(cJSON_GetObjectItem(r->headers, name));
 }
 
-static void perform(struct product *p, const struct call *c)
+static void perform(struct product_sim *p, const struct call *c)
 {
     reply_done(&p->reply);
     free(p->plain);
@@ -184,11 +185,11 @@ static void perform(struct product *p, const struct call *c)
     }
 }
 
-struct exchange_response product_ask(struct product *p, const struct exchange_request *r)
+struct exchange_response product_ask(struct product_sim *p, const struct exchange_request *r)
 {
     struct wire w;
     assert_false(r->body.failed);
-    take_apart(r, &w);
+    take_apart(p->url, r, &w);
     const struct call c = {.method = exchange_method_name(r->method),
                            .path = w.path,
                            .body = buf_str(&r->body),
@@ -209,7 +210,7 @@ struct exchange_response product_ask(struct product *p, const struct exchange_re
     return out;
 }
 
-cJSON *product_admin(struct product *p, const char *method, const char *path, const char *body)
+cJSON *product_admin(struct product_sim *p, const char *method, const char *path, const char *body)
 {
     char full[TEXT_MAX_BYTES];
     snprintf(full, sizeof(full), "/admin%s", path);
@@ -224,7 +225,7 @@ cJSON *product_admin(struct product *p, const char *method, const char *path, co
     return cJSON_Parse(p->plain);
 }
 
-cJSON *product_objects(struct product *p)
+cJSON *product_objects(struct product_sim *p)
 {
     cJSON *all = product_admin(p, "GET", "/objects", NULL);
     cJSON *objects = cJSON_DetachItemFromObjectCaseSensitive(all, "objects");
@@ -233,32 +234,20 @@ cJSON *product_objects(struct product *p)
     return objects;
 }
 
-void product_begin(struct product *p, const char *dialect, const char *profile)
+void product_begin(struct product_sim *p, const char *dialect, const char *profile)
 {
-    static const struct dialect *const known[] = {&dialect_ragflow, &dialect_langflow};
     const char *found = NULL;
-    *p = (struct product){0};
-    for (size_t i = 0; i < ARRAY_LEN(known); i++) {
-        if (str_eq(dialect, known[i]->name)) {
-            p->dialect = known[i];
-        }
-    }
+    *p = (struct product_sim){.dialect = dialect_find(dialect), .url = PRODUCT_URL};
     assert_non_null(p->dialect);
-    for (size_t i = 0; p->dialect->profiles[i]; i++) {
-        if (!profile || str_eq(profile, p->dialect->profiles[i])) {
-            found = p->dialect->profiles[i];
-            break;
-        }
-    }
-    assert_non_null(found);
+    assert_true(dialect_profile(p->dialect, profile, &found));
     p->store = p->dialect->new (PRODUCT_TOKEN, found);
     assert_non_null(p->store);
 }
 
-void product_end(struct product *p)
+void product_end(struct product_sim *p)
 {
     reply_done(&p->reply);
     free(p->plain);
     p->dialect->free(p->store);
-    *p = (struct product){0};
+    *p = (struct product_sim){0};
 }

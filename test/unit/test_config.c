@@ -255,6 +255,12 @@ static void test_defaults(void **state)
     assert_string_equal(c->http_listen, "127.0.0.1:9464");
     assert_string_equal(c->log_level, "info");
     assert_string_equal(c->log_format, "json");
+    assert_int_equal(c->scheduling_organization_max, 64);
+    assert_int_equal(c->scheduling_runtime_max, 500);
+    assert_int_equal(c->scheduling_weight_free, 1);
+    assert_int_equal(c->scheduling_weight_plus, 2);
+    assert_int_equal(c->scheduling_weight_pro, 4);
+    assert_int_equal(c->scheduling_weight_enterprise, 8);
     assert_int_equal(c->worker_max_jobs, 1000);
     assert_int_equal(c->worker_inbox_high_water, 1000000);
     assert_int_equal(c->worker_drain_ms, 25000);
@@ -576,8 +582,13 @@ static void setting_text(const struct config_setting *row, int64_t v, char *out,
 {
     char value[64];
     value_text(row, v, value);
-    const char *name = strrchr(row->path, '.') + 1;
+    const char *name = strchr(row->path, '.') + 1, *inner = strchr(name, '.');
     int group = (int)(name - row->path) - 1;
+    if (inner) {
+        snprintf(out, size, MINIMAL "%.*s:\n  %.*s: {%s: %s}\n", group, row->path,
+                 (int)(inner - name), name, inner + 1, value);
+        return;
+    }
     snprintf(out, size, MINIMAL "%.*s:\n  %s: %s\n%s%s%s", group, row->path, name, value,
              str_eq(row->path, "retry.max") ? "  initial: 1ms\n" : "",
              str_eq(row->path, "retry.initial") ? "  max: 1d\n" : "",
@@ -598,8 +609,10 @@ static void check_range(const struct config_setting *row)
         }
         config_free(c);
     }
+    const char *name = strchr(row->path, '.') + 1;
     snprintf(place, sizeof(place), "8:%zu",
-             strlen("  : ") + strlen(strrchr(row->path, '.') + 1) + 1);
+             strlen(name) + strlen(strchr(name, '.') ? "  : {: " : "  : ") -
+                 (strchr(name, '.') != NULL) + 1);
     setting_text(row, row->max + 1, text, sizeof(text));
     refused(text, place, row->path);
     setting_text(row, row->min - 1, text, sizeof(text));
@@ -618,7 +631,7 @@ static void test_ranges(void **state)
             checked++;
         }
     }
-    assert_int_equal(checked, 12);
+    assert_int_equal(checked, 18);
 }
 
 static void test_runtime_ranges(void **state)
@@ -729,6 +742,13 @@ static void test_kinds(void **state)
         {MINIMAL "log: {level: inf}\n", "7:14", "log.level must be one of debug|info|warn|error"},
         {MINIMAL "log: {level: \"debug|info\"}\n", "7:14", "log.level must be one of"},
         {MINIMAL "log: {level: \"\"}\n", "7:14", "log.level must be one of"},
+        {MINIMAL "scheduling: {runtime_max: 0}\n", "7:27",
+         "scheduling.runtime_max must be a whole number from 1 to 100000"},
+        {MINIMAL "scheduling: {organization_max: many}\n", "7:32",
+         "scheduling.organization_max must be a whole number from 1 to 100000"},
+        {MINIMAL "scheduling: {weights: {pro: 101}}\n", "7:29",
+         "scheduling.weights.pro must be a whole number from 1 to 100"},
+        {MINIMAL "scheduling: {weights: {gold: 1}}\n", "7:24", "gold"},
         {MINIMAL "worker: {max_jobs: \"10\"}\n", "7:20",
          "worker.max_jobs is a number; write it without quotes"},
         {MINIMAL "worker: {max_jobs: ten}\n", "7:20", "must be a whole number from 1 to 100000"},

@@ -5,11 +5,7 @@
 
 #include <cmocka.h>
 
-#include "base/clock.h"
-#include "base/rng.h"
-#include "facade_sim.h"
-#include "langflow/langflow.h"
-#include "ragflow/ragflow.h"
+#include "facade_mad.h"
 
 /*
  * Random histories of one upstream object under faults and crashes, journalled as the worker does
@@ -48,12 +44,12 @@ static void say(struct world *w, const char *word)
 
 static bool chance(struct world *w, unsigned percent)
 {
-    return rng_below(&w->rng, 100) < percent;
+    return property_chance(&w->rng, percent);
 }
 
 static const struct driver_class *class_of(const struct world *w)
 {
-    return w->sim.collections ? ragflow_driver("collections") : langflow_driver("workspaces");
+    return facade_class(w->sim.collections);
 }
 
 static void world_begin(struct world *w, uint64_t seed)
@@ -65,15 +61,7 @@ static void world_begin(struct world *w, uint64_t seed)
     w->sim.not_unique = chance(w, 40);
     w->sim.loose = chance(w, 20);
     w->sim.twice = chance(w, 20);
-    w->variables = cJSON_Parse("{\"tone\":\"calm\",\"ragflow_collection_id\":\"c1\","
-                               "\"ragflow_url\":\"http://r\",\"nothing\":null}");
-    w->target = (struct driver_target){.url = SIM_URL,
-                                       .name = SIM_NAME,
-                                       .marker = SIM_MARKER,
-                                       .settle_ms = 10,
-                                       .flow_id = "flow",
-                                       .variables = w->variables,
-                                       .chunk_size = 512};
+    w->target = facade_target(&w->variables);
 }
 
 static void world_end(struct world *w)
@@ -98,16 +86,16 @@ static struct fault draw_fault(struct world *w, bool create)
     struct fault f = {.kind = (enum fault_kind)rng_below(&w->rng, FAULT_KIND_MAX)};
     switch (f.kind) {
     case FAULT_STATUS:
-        f.status = chance(w, 50) ? refusals[rng_below(&w->rng, ARRAY_LEN(refusals))]
-                                 : breakdowns[rng_below(&w->rng, ARRAY_LEN(breakdowns))];
+        f.status =
+            chance(w, 50) ? PROPERTY_DRAW(&w->rng, refusals) : PROPERTY_DRAW(&w->rng, breakdowns);
         f.retry_after_ms = chance(w, 50) ? 1000 : 0;
         break;
     case FAULT_STATUS_AFTER:
-        f.status = breakdowns[rng_below(&w->rng, ARRAY_LEN(breakdowns))];
+        f.status = PROPERTY_DRAW(&w->rng, breakdowns);
         f.retry_after_ms = chance(w, 50) ? 1000 : 0;
         break;
     case FAULT_BODY:
-        f.body = bodies[rng_below(&w->rng, ARRAY_LEN(bodies))];
+        f.body = PROPERTY_DRAW(&w->rng, bodies);
         break;
     case FAULT_LATE:
     case FAULT_HIDDEN:
@@ -362,26 +350,10 @@ static void history(uint64_t seed)
     world_end(&w);
 }
 
-static uint64_t first_seed(size_t *runs)
-{
-    const char *given = getenv("PROPERTY_SEED");
-    uint64_t seed = (uint64_t)clock_wall_us();
-    if (given) {
-        seed = strtoull(given, NULL, 10);
-        *runs = 1;
-    }
-    print_message("seeds from %llu\n", (unsigned long long)seed);
-    return seed;
-}
-
 static void every_history_ends_well(void **state)
 {
-    size_t runs = HISTORIES;
-    uint64_t seed = first_seed(&runs);
     (void)state;
-    for (size_t i = 0; i < runs; i++) {
-        history(seed + i);
-    }
+    property_runs(HISTORIES, history);
 }
 
 /* ---- a server gone mad ---- */
@@ -391,7 +363,7 @@ static const char *draw_text(struct rng *rng)
     static const char *const texts[] = {"id-1",     "id-2",     "id-3",   "",       "..",
                                         SIM_NAME,   SIM_NAME,   "x",      "active", "closed",
                                         SIM_MARKER, SIM_MARKER, SIM_OTHER};
-    return texts[rng_below(rng, ARRAY_LEN(texts))];
+    return PROPERTY_DRAW(rng, texts);
 }
 
 static cJSON *draw_object(struct rng *rng)
@@ -410,7 +382,7 @@ static cJSON *draw_object(struct rng *rng)
         }
     }
     if (rng_below(rng, 8) == 0) {
-        const char *name = names[rng_below(rng, ARRAY_LEN(names))];
+        const char *name = PROPERTY_DRAW(rng, names);
         cJSON_DeleteItemFromObjectCaseSensitive(o, name);
         cJSON_AddItemToObject(o, name,
                               rng_below(rng, 2) ? cJSON_CreateNull() : cJSON_CreateArray());
@@ -436,9 +408,7 @@ static char *draw_body(struct rng *rng, bool list)
     char *text = json_text(json);
     cJSON_Delete(json);
     size_t len = strlen(text);
-    for (uint64_t n = rng_below(rng, 6) ? 0 : 1 + rng_below(rng, 4); n > 0; n--) {
-        text[rng_below(rng, len)] = (char)(1 + rng_below(rng, 255));
-    }
+    property_knock(rng, 16, text);
     if (rng_below(rng, 20) == 0) {
         text[rng_below(rng, len)] = '\0';
     }
@@ -450,129 +420,48 @@ static int draw_status(struct rng *rng, enum exchange_method method)
     static const int odd[] = {0,   100, 199, 200, 204, 302, 400, 401, 404, 404,
                               408, 409, 410, 422, 429, 500, 503, 599, 999};
     if (rng_below(rng, 4) == 0) {
-        return odd[rng_below(rng, ARRAY_LEN(odd))];
+        return PROPERTY_DRAW(rng, odd);
     }
     return method == METHOD_POST ? 201 : method == METHOD_DELETE ? 204 : 200;
 }
 
-enum { SHOWN_MAX = 4 * DRIVER_ROUNDS_MAX };
-
-/* Ids that answers to looks showed to be ours. */
-struct shown {
-    char ids[SHOWN_MAX][EXTERNAL_ID_MAX + 1];
-    size_t n;
+struct mad_source {
+    struct rng rng;
+    char *body;
 };
 
-static void remember(struct shown *shown, const struct sim *sim, const cJSON *object)
+static void answer_madly(void *ctx, const struct driver_action *a, struct exchange_response *r)
 {
-    const char *id = json_str(object, "id");
-    if (id && str_eq(sim_marker_of(sim, object), SIM_MARKER) && shown->n < SHOWN_MAX) {
-        str_copy(shown->ids[shown->n++], sizeof(shown->ids[0]), id);
-    }
-}
-
-static void remember_all(struct shown *shown, const struct sim *sim, const char *body)
-{
-    static const struct json_limits limits = {.size = 1 << 20, .depth = 64, .string = 1 << 20};
-    struct json_fault fault;
-    cJSON *json = NULL;
-    if (json_parse(body, strlen(body), &limits, &json, &fault)) {
-        return;
-    }
-    const cJSON *item = NULL;
-    cJSON_ArrayForEach(item, json)
-    {
-        if (cJSON_IsArray(json)) {
-            remember(shown, sim, item);
-        }
-    }
-    remember(shown, sim, json);
-    cJSON_Delete(json);
-}
-
-static void check_aim(struct world *w, const struct exchange_request *r, const struct shown *shown)
-{
-    char id[SIM_ID_MAX], name[SIM_ID_MAX];
-    if (!sim_route(&w->sim, r->url, id, name)) {
-        BROKEN(w, "a request to nowhere");
-    }
-    if (r->method == METHOD_GET || r->method == METHOD_POST) {
-        return;
-    }
-    bool known = false;
-    for (size_t i = 0; i < shown->n; i++) {
-        known = known || str_eq(shown->ids[i], id);
-    }
-    if (!known || strspn(id, ".") == strlen(id)) {
-        BROKEN(w, "a change aimed at what was not shown to be ours");
-    }
-}
-
-static void answer_madly(struct world *w, struct driver_op *op, const struct driver_action *a,
-                         struct shown *shown)
-{
-    struct driver_outcome outcome;
-    bool list = strstr(a->request.url, "?name=") != NULL;
-    char *body = draw_body(&w->rng, list);
-    struct exchange_response r = {.status = draw_status(&w->rng, a->request.method),
-                                  .body = body,
-                                  .body_len = strlen(body),
-                                  .retry_after_ms = chance(w, 20) ? 5 : -1};
-    r.sent = r.status != 0 || chance(w, 50);
-    r.truncated = chance(w, 3);
-    if (a->request.method == METHOD_GET && r.status >= 200 && r.status <= 299 && !r.truncated) {
-        remember_all(shown, &w->sim, body);
-    }
-    say(w, exchange_method_name(a->request.method));
-    say(w, " ");
-    class_of(w)->feed(op, &r, &outcome);
-    if ((outcome.effect != EFFECT_NONE) != (a->effect != NULL)) {
-        BROKEN(w, "an effect without a change, or a change without an effect");
-    }
-    free(body);
+    struct mad_source *s = ctx;
+    free(s->body);
+    s->body = draw_body(&s->rng, strstr(a->request.url, "?name=") != NULL);
+    *r = (struct exchange_response){.status = draw_status(&s->rng, a->request.method),
+                                    .body = s->body,
+                                    .body_len = strlen(s->body),
+                                    .retry_after_ms = property_chance(&s->rng, 20) ? 5 : -1};
+    r->sent = r->status != 0 || property_chance(&s->rng, 50);
+    r->truncated = property_chance(&s->rng, 3);
 }
 
 static void mad_run(uint64_t seed)
 {
-    struct world w;
-    struct shown shown = {.n = 0};
-    struct driver_action a;
-    struct err err;
-    int requests = 0, waits = 0;
-    world_begin(&w, seed);
-    w.target.external_id = chance(&w, 50) ? "id-1" : NULL;
-    w.target.uncertain = chance(&w, 50);
-    struct driver_op *op =
-        class_of(&w)->start((enum driver_goal)rng_below(&w.rng, 3), &w.target, &err);
-    for (class_of(&w)->next(op, &a); a.turn == TURN_REQUEST || a.turn == TURN_WAIT;
-         class_of(&w)->next(op, &a)) {
-        if (a.turn == TURN_WAIT) {
-            waits++;
-            continue;
-        }
-        requests++;
-        check_aim(&w, &a.request, &shown);
-        answer_madly(&w, op, &a, &shown);
-        exchange_request_done(&a.request);
-        if (requests > DRIVER_ROUNDS_MAX || waits > DRIVER_ROUNDS_MAX) {
-            BROKEN(&w, "unbounded");
-        }
-    }
-    if (a.turn == TURN_FAILED && (a.err.class == ERR_NONE || a.err.msg[0] == '\0')) {
-        BROKEN(&w, "failed without a reason");
-    }
-    class_of(&w)->free(op);
-    world_end(&w);
+    struct facade_mad m = {.seed = seed};
+    struct mad_source source = {.body = NULL};
+    const struct mad_answers answers = {&source, answer_madly};
+    rng_seed(&source.rng, seed);
+    m.collections = property_chance(&source.rng, 40);
+    m.target = facade_target(&m.variables);
+    m.target.external_id = property_chance(&source.rng, 50) ? "id-1" : NULL;
+    m.target.uncertain = property_chance(&source.rng, 50);
+    facade_mad_run(&m, (enum driver_goal)rng_below(&source.rng, 3), &answers);
+    free(source.body);
+    cJSON_Delete(m.variables);
 }
 
 static void no_answer_leads_astray(void **state)
 {
-    size_t runs = MAD_RUNS;
-    uint64_t seed = first_seed(&runs);
     (void)state;
-    for (size_t i = 0; i < runs; i++) {
-        mad_run(seed + i);
-    }
+    property_runs(MAD_RUNS, mad_run);
 }
 
 int main(void)

@@ -5,29 +5,16 @@
 
 #include <cmocka.h>
 
-#include "base/clock.h"
-#include "langflow_world.h"
+#include "langflow_mad.h"
 
 /*
  * Random histories of one workspace under faults, crashes, late requests and tenants, and random
  * answers of a server gone mad. PROPERTY_SEED repeats one run.
  */
 
-enum { HISTORIES = 700, MAD_RUNS = 20000, TURNS_MAX = 1000 };
+enum { HISTORIES = 700, MAD_RUNS = 20000 };
 
 static const char *const profiles[] = {"1.8", "1.10", "1.13"};
-
-static uint64_t first_seed(size_t *runs)
-{
-    const char *given = getenv("PROPERTY_SEED");
-    uint64_t seed = (uint64_t)clock_wall_us();
-    if (given) {
-        seed = strtoull(given, NULL, 10);
-        *runs = 1;
-    }
-    print_message("seeds from %llu\n", (unsigned long long)seed);
-    return seed;
-}
 
 #define BROKEN(w, seed, ...)                                                                       \
     do {                                                                                           \
@@ -36,11 +23,6 @@ static uint64_t first_seed(size_t *runs)
     } while (0)
 
 /* ---- histories ---- */
-
-static bool chance(struct rng *rng, unsigned percent)
-{
-    return rng_below(rng, 100) < percent;
-}
 
 /* What tenants and people do between two runs; nothing that takes the user away from us. */
 static void meddle(struct world *w, struct rng *rng)
@@ -61,7 +43,7 @@ static void meddle(struct world *w, struct rng *rng)
     };
     size_t i = (size_t)rng_below(rng, ARRAY_LEN(calls));
     char path[200];
-    if (!w->external_id[0] || !w->secret[0] || chance(rng, 60)) {
+    if (!w->external_id[0] || !w->secret[0] || property_chance(rng, 60)) {
         return;
     }
     bool own = !(calls[i].method == METHOD_POST);
@@ -122,10 +104,10 @@ static void history(uint64_t seed)
     enum driver_goal goal = DRIVER_PRESENT;
     rng_seed(&rng, seed);
     world_begin(&w, profiles[rng_below(&rng, ARRAY_LEN(profiles))]);
-    if (chance(&rng, 50)) {
+    if (property_chance(&rng, 50)) {
         world_settings(&w, "{\"new_user_is_active\":true}");
     }
-    if (chance(&rng, 30)) {
+    if (property_chance(&rng, 30)) {
         world_settings(&w, "{\"shuffle\":true}");
     }
     w.target.collection_key = WORLD_COLLECTION;
@@ -138,10 +120,10 @@ static void history(uint64_t seed)
             w.trouble = (unsigned)rng_below(&rng, 30);
             bool done = world_run(&w, goal);
             world_now_ms += 1000;
-            if (chance(&rng, 50) || done) {
+            if (property_chance(&rng, 50) || done) {
                 world_land(&w);
             }
-            if (done || chance(&rng, 20)) {
+            if (done || property_chance(&rng, 20)) {
                 break; /* reached, or a newer wish came */
             }
         }
@@ -156,12 +138,8 @@ static void history(uint64_t seed)
 
 static void every_history_ends_well(void **state)
 {
-    size_t runs = HISTORIES;
-    uint64_t seed = first_seed(&runs);
     (void)state;
-    for (size_t i = 0; i < runs; i++) {
-        history(seed + i);
-    }
+    property_runs(HISTORIES, history);
 }
 
 /* ---- a server gone mad ---- */
@@ -169,11 +147,6 @@ static void every_history_ends_well(void **state)
 static const char *const ids[] = {"11111111-1111-4111-8111-111111111111",
                                   "22222222-2222-4222-8222-222222222222",
                                   "33333333-3333-4333-8333-333333333333", "../../x", ""};
-
-static const char *draw(struct rng *rng, const char *const *texts, size_t n)
-{
-    return texts[rng_below(rng, n)];
-}
 
 static const char marker[] = WORLD_MARKER, other[] = WORLD_OTHER;
 
@@ -189,30 +162,33 @@ static cJSON *mad_object(struct rng *rng, const char *flow_uuid)
                                           "value",        "type",         "version",
                                           "package",      "endpoint_name"};
     cJSON *o = cJSON_CreateObject();
-    const char *id = chance(rng, 20) ? flow_uuid : draw(rng, ids, ARRAY_LEN(ids));
-    cJSON_AddStringToObject(o, "id", chance(rng, 70) ? ids[0] : id);
-    cJSON_AddStringToObject(o, "user_id", chance(rng, 70) ? ids[0] : draw(rng, ids, 5));
+    const char *id = property_chance(rng, 20) ? flow_uuid : PROPERTY_DRAW(rng, ids);
+    cJSON_AddStringToObject(o, "id", property_chance(rng, 70) ? ids[0] : id);
+    cJSON_AddStringToObject(o, "user_id",
+                            property_chance(rng, 70) ? ids[0] : PROPERTY_DRAW(rng, ids));
     cJSON_AddStringToObject(o, "flow_id", flow_uuid);
-    cJSON_AddStringToObject(o, "username", chance(rng, 70) ? WORLD_NAME : draw(rng, names, 6));
-    cJSON_AddStringToObject(o, "name", draw(rng, names, ARRAY_LEN(names)));
-    cJSON_AddBoolToObject(o, "is_active", chance(rng, 60));
-    cJSON_AddBoolToObject(o, "is_superuser", chance(rng, 5));
-    cJSON_AddBoolToObject(o, "has_value", chance(rng, 80));
-    cJSON_AddBoolToObject(o, "mcp_enabled", chance(rng, 40));
+    cJSON_AddStringToObject(o, "username",
+                            property_chance(rng, 70) ? WORLD_NAME : PROPERTY_DRAW(rng, names));
+    cJSON_AddStringToObject(o, "name", PROPERTY_DRAW(rng, names));
+    cJSON_AddBoolToObject(o, "is_active", property_chance(rng, 60));
+    cJSON_AddBoolToObject(o, "is_superuser", property_chance(rng, 5));
+    cJSON_AddBoolToObject(o, "has_value", property_chance(rng, 80));
+    cJSON_AddBoolToObject(o, "mcp_enabled", property_chance(rng, 40));
     for (size_t i = 0; i < ARRAY_LEN(members); i++) {
-        cJSON_AddStringToObject(o, members[i], draw(rng, words, ARRAY_LEN(words)));
+        cJSON_AddStringToObject(o, members[i], PROPERTY_DRAW(rng, words));
     }
     cJSON *files = cJSON_AddArrayToObject(o, "files");
     for (uint64_t n = rng_below(rng, 4); n > 0; n--) {
-        cJSON_AddItemToArray(
-            files, cJSON_CreateString(chance(rng, 80) ? draw(rng, names, 6) : draw(rng, ids, 5)));
+        cJSON_AddItemToArray(files, cJSON_CreateString(property_chance(rng, 80)
+                                                           ? PROPERTY_DRAW(rng, names)
+                                                           : PROPERTY_DRAW(rng, ids)));
     }
     cJSON *optins = cJSON_AddObjectToObject(o, "optins");
     cJSON_AddStringToObject(optins, "waldur_subscription",
-                            chance(rng, 70) ? WORLD_MARKER : draw(rng, words, 4));
-    cJSON_AddStringToObject(optins, "waldur_proof", chance(rng, 80) ? WORLD_PROOF : "x");
-    if (chance(rng, 40)) {
-        cJSON_AddStringToObject(optins, "waldur_status", draw(rng, words, 4));
+                            property_chance(rng, 70) ? WORLD_MARKER : words[rng_below(rng, 4)]);
+    cJSON_AddStringToObject(optins, "waldur_proof", property_chance(rng, 80) ? WORLD_PROOF : "x");
+    if (property_chance(rng, 40)) {
+        cJSON_AddStringToObject(optins, "waldur_status", words[rng_below(rng, 4)]);
     }
     return o;
 }
@@ -235,20 +211,17 @@ static char *mad_body(struct rng *rng, const struct exchange_request *r, const c
         cJSON_AddItemToObject(json, "users", mad_list(rng, flow_uuid));
         cJSON_AddItemToObject(json, "api_keys", mad_list(rng, flow_uuid));
         cJSON_AddNumberToObject(json, "total_count", (double)rng_below(rng, 9));
-    } else if (r->method == METHOD_GET && chance(rng, 80) &&
+    } else if (r->method == METHOD_GET && property_chance(rng, 80) &&
                (strstr(r->url, "/flows/?") || strstr(r->url, "/variables/") ||
                 strstr(r->url, "/messages"))) {
         cJSON_Delete(json);
         json = mad_list(rng, flow_uuid);
-    } else if (strstr(r->url, flow_uuid) && chance(rng, 80)) {
+    } else if (strstr(r->url, flow_uuid) && property_chance(rng, 80)) {
         cJSON_ReplaceItemInObjectCaseSensitive(json, "id", cJSON_CreateString(flow_uuid));
     }
     char *text = json_text(json);
     cJSON_Delete(json);
-    size_t len = strlen(text);
-    for (uint64_t n = chance(rng, 90) ? 0 : 1 + rng_below(rng, 4); n > 0; n--) {
-        text[rng_below(rng, len)] = (char)(1 + rng_below(rng, 255));
-    }
+    property_knock(rng, 10, text);
     return text;
 }
 
@@ -256,98 +229,62 @@ static int mad_status(struct rng *rng)
 {
     static const int odd[] = {0,   100, 200, 202, 204, 302, 400, 401, 403, 404, 405,
                               409, 410, 413, 422, 423, 429, 500, 503, 599, 999};
-    return chance(rng, 80) ? 200 : odd[rng_below(rng, ARRAY_LEN(odd))];
+    return property_chance(rng, 80) ? 200 : odd[rng_below(rng, ARRAY_LEN(odd))];
 }
 
-/* A change of a user is of one that is recorded, was made, or was shown with our marker; and that
- * is the first id alone, or what an answer claimed. */
-static void check_aim(struct world *w, uint64_t seed, const struct driver_action *a)
-{
-    static const char users[] = PRODUCT_URL "/api/v1/users/";
-    char id[UUID_TEXT];
-    world_check_request(w, a);
-    if (a->effect && str_starts(a->request.url, users) && a->request.method != METHOD_POST &&
-        !uuid_parse(a->request.url + strlen(users), strlen(a->request.url) - strlen(users), id)) {
-        BROKEN(w, seed, "a change aimed at %s", a->request.url);
-    }
-}
+struct mad_source {
+    struct rng *rng;
+    const struct world *world;
+    char *body;
+};
 
-static void answer_madly(struct world *w, struct rng *rng, struct driver_op *op,
-                         const struct driver_action *a)
+static void answer_madly(void *ctx, const struct driver_action *a, struct exchange_response *r)
 {
     static const char *const types[] = {"", "application/json", "application/json", "text/html"};
-    struct driver_outcome out;
-    char *body = strstr(a->request.url, "/version") && chance(rng, 90)
-                     ? str_dup("{\"version\":\"1.13.0\"}")
-                     : mad_body(rng, &a->request, w->flow_uuid);
-    struct exchange_response r = {.status = mad_status(rng),
-                                  .body = body,
-                                  .body_len = strlen(body),
-                                  .truncated = chance(rng, 2),
-                                  .retry_after_ms = chance(rng, 20) ? 5 : -1};
-    r.sent = r.status != 0 || chance(rng, 50);
-    str_copy(r.content_type, sizeof(r.content_type), draw(rng, types, ARRAY_LEN(types)));
-    world_say(w, "%s %s %d\n", exchange_method_name(a->request.method), a->request.url, r.status);
-    world_class()->feed(op, &r, &out);
-    free(body);
-    if ((out.effect != EFFECT_NONE) != (a->effect != NULL)) {
-        BROKEN(w, w->seed, "an effect without a change, or a change without an effect");
-    }
-}
-
-/* One turn; false when it was the last. */
-static bool mad_turn(struct world *w, struct rng *rng, struct driver_op *op)
-{
-    struct driver_action a;
-    w->site->now_ms = ++world_now_ms;
-    world_class()->next(op, &a);
-    if (a.turn == TURN_REQUEST) {
-        check_aim(w, w->seed, &a);
-        answer_madly(w, rng, op, &a);
-        exchange_request_done(&a.request);
-    }
-    if (a.turn == TURN_FAILED && (a.err.class == ERR_NONE || !a.err.msg[0])) {
-        BROKEN(w, w->seed, "failed without a reason");
-    }
-    return a.turn == TURN_REQUEST || a.turn == TURN_WAIT;
+    struct mad_source *s = ctx;
+    struct rng *rng = s->rng;
+    free(s->body);
+    s->body = strstr(a->request.url, "/version") && property_chance(rng, 90)
+                  ? str_dup("{\"version\":\"1.13.0\"}")
+                  : mad_body(rng, &a->request, s->world->flow_uuid);
+    *r = (struct exchange_response){.status = mad_status(rng),
+                                    .body = s->body,
+                                    .body_len = strlen(s->body),
+                                    .truncated = property_chance(rng, 2),
+                                    .retry_after_ms = property_chance(rng, 20) ? 5 : -1};
+    r->sent = r->status != 0 || property_chance(rng, 50);
+    str_copy(r->content_type, sizeof(r->content_type), PROPERTY_DRAW(rng, types));
 }
 
 static void mad_run(uint64_t seed)
 {
-    struct world w = {.seed = seed};
+    static struct langflow_mad m; /* large */
+    struct world *w = &m.world;
     struct rng rng;
-    struct err err;
+    memset(&m, 0, sizeof(m));
+    w->seed = seed;
     rng_seed(&rng, seed);
-    world_aim(&w);
-    w.target.external_id = chance(&rng, 50) ? ids[rng_below(&rng, 2)] : NULL;
-    w.target.secret = chance(&rng, 50) ? "sk-1234567890" : NULL;
-    w.target.deleting = chance(&rng, 10) ? ids[0] : NULL;
-    w.target.uncertain = chance(&rng, 50);
-    w.target.observe = chance(&rng, 10);
-    w.target.password = "Pass-word-of-a-run";
-    w.target.template = chance(&rng, 50) ? "{\"name\":\"Agent\",\"data\":{}}" : NULL;
-    w.target.template_len = w.target.template ? strlen(w.target.template) : 0;
-    struct driver_op *op =
-        world_class()->start((enum driver_goal)rng_below(&rng, 3), &w.target, &err);
-    assert_non_null(op);
-    for (int turns = 0; mad_turn(&w, &rng, op); turns++) {
-        if (turns > TURNS_MAX) {
-            BROKEN(&w, seed, "unbounded");
-        }
-    }
-    world_class()->free(op);
-    driver_site_unref(w.site);
-    cJSON_Delete(w.variables);
+    world_aim(w);
+    w->target.external_id = property_chance(&rng, 50) ? ids[rng_below(&rng, 2)] : NULL;
+    w->target.secret = property_chance(&rng, 50) ? "sk-1234567890" : NULL;
+    w->target.deleting = property_chance(&rng, 10) ? ids[0] : NULL;
+    w->target.uncertain = property_chance(&rng, 50);
+    w->target.observe = property_chance(&rng, 10);
+    w->target.password = "Pass-word-of-a-run";
+    w->target.template = property_chance(&rng, 50) ? "{\"name\":\"Agent\",\"data\":{}}" : NULL;
+    w->target.template_len = w->target.template ? strlen(w->target.template) : 0;
+    struct mad_source source = {.rng = &rng, .world = w};
+    const struct mad_answers answers = {&source, answer_madly};
+    langflow_mad_run(&m, (enum driver_goal)rng_below(&rng, 3), &answers);
+    free(source.body);
+    driver_site_unref(w->site);
+    cJSON_Delete(w->variables);
 }
 
 static void no_answer_leads_astray(void **state)
 {
-    size_t runs = MAD_RUNS;
-    uint64_t seed = first_seed(&runs);
     (void)state;
-    for (size_t i = 0; i < runs; i++) {
-        mad_run(seed + i);
-    }
+    property_runs(MAD_RUNS, mad_run);
 }
 
 int main(void)

@@ -5,16 +5,14 @@
 
 #include <cmocka.h>
 
-#include "base/clock.h"
-#include "base/rng.h"
-#include "ragflow_sim.h"
+#include "ragflow_mad.h"
 
 /*
  * Random histories of one collection under faults, crashes and people, and random answers of a
  * server gone mad. PROPERTY_SEED repeats one run.
  */
 
-enum { HISTORIES = 4000, MAD_RUNS = 60000, ATTEMPTS = 3, MAD_REQUESTS = 400 };
+enum { HISTORIES = 4000, MAD_RUNS = 60000, ATTEMPTS = 3 };
 
 struct world {
     struct sim sim;
@@ -29,7 +27,7 @@ struct world {
 
 static bool chance(struct world *w, unsigned percent)
 {
-    return rng_below(&w->rng, 100) < percent;
+    return property_chance(&w->rng, percent);
 }
 
 static void world_begin(struct world *w, uint64_t seed)
@@ -95,14 +93,6 @@ static void meddle(struct world *w)
     if (chance(w, 5)) {
         w->sim.secret[0] = '\0';
     }
-}
-
-static unsigned long n_changes, n_deletes, n_ends[2];
-
-static void count(const struct driver_action *a)
-{
-    n_changes += a->effect != NULL;
-    n_deletes += a->effect && strstr(a->effect, "collection.delete");
 }
 
 static void check_strangers(struct world *w)
@@ -188,26 +178,10 @@ static void history(uint64_t seed)
     sim_end(&w.sim);
 }
 
-static uint64_t first_seed(size_t *runs)
-{
-    const char *given = getenv("PROPERTY_SEED");
-    uint64_t seed = (uint64_t)clock_wall_us();
-    if (given) {
-        seed = strtoull(given, NULL, 10);
-        *runs = 1;
-    }
-    print_message("seeds from %llu\n", (unsigned long long)seed);
-    return seed;
-}
-
 static void every_history_ends_well(void **state)
 {
-    size_t runs = HISTORIES;
-    uint64_t seed = first_seed(&runs);
     (void)state;
-    for (size_t i = 0; i < runs; i++) {
-        history(seed + i);
-    }
+    property_runs(HISTORIES, history);
 }
 
 /* ---- a server gone mad ---- */
@@ -228,7 +202,7 @@ static const char *draw_id(struct rng *rng)
                                       "*",
                                       "../datasets",
                                       "0000000000001111936a02fc0000000g"};
-    return ids[rng_below(rng, ARRAY_LEN(ids))];
+    return PROPERTY_DRAW(rng, ids);
 }
 
 static const char *draw_text(struct rng *rng)
@@ -251,13 +225,13 @@ static const char *draw_text(struct rng *rng)
         "ok",
         SIM_EMAIL,
         "Internal server error"};
-    return texts[rng_below(rng, ARRAY_LEN(texts))];
+    return PROPERTY_DRAW(rng, texts);
 }
 
 static cJSON *draw_number(struct rng *rng)
 {
     static const double numbers[] = {0, 0, 0, 0, 0, 1, 2, 10, 512, -1, 1.5, 1e300};
-    return cJSON_CreateNumber(numbers[rng_below(rng, ARRAY_LEN(numbers))]);
+    return cJSON_CreateNumber(PROPERTY_DRAW(rng, numbers));
 }
 
 static void add(struct rng *rng, cJSON *o, const char *name, cJSON *value)
@@ -336,17 +310,13 @@ static char *draw_body(struct rng *rng, const char *url)
     static const int codes[] = {0,   0,   0,   0,   0,   0,   0,   0,   100, 101, 102,
                                 102, 103, 108, 109, 401, 403, 404, 409, 500, -1};
     cJSON *o = cJSON_CreateObject();
-    add(rng, o, "code",
-        cJSON_CreateNumber(rng_below(rng, 4) ? 0 : codes[rng_below(rng, ARRAY_LEN(codes))]));
+    add(rng, o, "code", cJSON_CreateNumber(rng_below(rng, 4) ? 0 : PROPERTY_DRAW(rng, codes)));
     add(rng, o, "data", draw_data(rng, url));
     add(rng, o, "message", cJSON_CreateString(draw_text(rng)));
     add(rng, o, "status", cJSON_CreateString(rng_below(rng, 2) ? "ok" : "nok"));
     char *text = json_text(o);
     cJSON_Delete(o);
-    size_t len = strlen(text);
-    for (uint64_t n = rng_below(rng, 40) ? 0 : 1 + rng_below(rng, 4); n > 0; n--) {
-        text[rng_below(rng, len)] = (char)(1 + rng_below(rng, 255));
-    }
+    property_knock(rng, 3, text);
     return text;
 }
 
@@ -354,153 +324,63 @@ static int draw_status(struct rng *rng)
 {
     static const int odd[] = {0,   100, 199, 204, 302, 400, 401, 404, 408,
                               409, 410, 422, 429, 500, 502, 503, 999};
-    return rng_below(rng, 20) ? 200 : odd[rng_below(rng, ARRAY_LEN(odd))];
+    return rng_below(rng, 20) ? 200 : PROPERTY_DRAW(rng, odd);
 }
 
-enum { SHOWN_MAX = 4 * MAD_REQUESTS };
-
-/* Ids that the answers so far showed to be ours. */
-struct shown {
-    char ids[SHOWN_MAX][33];
-    size_t n;
+struct mad_source {
+    struct rng rng;
+    char *body;
 };
 
-static void remember(struct shown *shown, const cJSON *row)
+static void answer_madly(void *ctx, const struct driver_action *a, struct exchange_response *r)
 {
-    const char *id = json_str(row, "id");
-    if (id && strlen(id) == 32 && sim_is_ours(row) && shown->n < SHOWN_MAX) {
-        for (size_t i = 0; i < 33; i++) {
-            shown->ids[shown->n][i] = (char)(id[i] >= 'A' && id[i] <= 'F' ? id[i] + 32 : id[i]);
-        }
-        shown->n++;
-    }
+    struct mad_source *s = ctx;
+    free(s->body);
+    s->body = draw_body(&s->rng, a->request.url);
+    *r = (struct exchange_response){.status = draw_status(&s->rng),
+                                    .body = s->body,
+                                    .body_len = strlen(s->body),
+                                    .retry_after_ms = property_chance(&s->rng, 20) ? 5 : -1};
+    r->sent = r->status != 0 || property_chance(&s->rng, 50);
+    r->truncated = property_chance(&s->rng, 1);
+    str_copy(r->authorization, sizeof(r->authorization),
+             property_chance(&s->rng, 80) ? "session" : "");
 }
 
-static void remember_all(struct shown *shown, const struct exchange_response *r)
-{
-    cJSON *json = cJSON_Parse(r->body);
-    const cJSON *data = json_get(json, "data"), *row = NULL;
-    if (cJSON_IsArray(data)) {
-        cJSON_ArrayForEach(row, data)
-        {
-            remember(shown, row);
-        }
-    }
-    remember(shown, data);
-    cJSON_Delete(json);
-}
-
-/* A change of a dataset is aimed at what was shown to be ours. */
-static void check_mad_aim(struct world *w, const struct driver_action *a, const struct shown *shown)
-{
-    const struct exchange_request *r = &a->request;
-    char id[33] = "";
-    sim_check_shape(&w->sim, a);
-    if (r->method == METHOD_GET || r->method == METHOD_POST) {
-        return;
-    }
-    if (str_starts(r->url, PRODUCT_URL "/api/v1/datasets#/")) {
-        str_copy(id, sizeof(id), r->url + strlen(PRODUCT_URL "/api/v1/datasets#/"));
-    } else if (!sim_dataset_of(r->url, id)) {
-        return;
-    }
-    bool known = false;
-    for (size_t i = 0; i < shown->n && !known; i++) {
-        known = str_eq(shown->ids[i], id);
-    }
-    if (!known || !sim_is_hex(id)) {
-        BROKEN(w, "a change aimed at what was not shown to be ours");
-    }
-}
-
-static void answer_madly(struct world *w, struct driver_op *op, const struct driver_action *a,
-                         struct shown *shown)
-{
-    struct driver_outcome outcome;
-    char *body = draw_body(&w->rng, a->request.url);
-    struct exchange_response r = {.status = draw_status(&w->rng),
-                                  .body = body,
-                                  .body_len = strlen(body),
-                                  .retry_after_ms = chance(w, 20) ? 5 : -1};
-    r.sent = r.status != 0 || chance(w, 50);
-    r.truncated = chance(w, 1);
-    str_copy(r.authorization, sizeof(r.authorization), chance(w, 80) ? "session" : "");
-    if (r.status >= 200 && r.status <= 299 && !r.truncated) {
-        remember_all(shown, &r);
-    }
-    sim_say(&w->sim, exchange_method_name(a->request.method), a->request.url);
-    sim_say(&w->sim, "  ", body);
-    sim_class()->feed(op, &r, &outcome);
-    if ((outcome.effect != EFFECT_NONE) != (a->effect != NULL)) {
-        BROKEN(w, "an effect without a change, or a change without an effect");
-    }
-    if (outcome.record && !sim_is_hex(outcome.external_id)) {
-        BROKEN(w, "recorded what is no id");
-    }
-    sim_check_words(&w->sim, &outcome.err);
-    free(body);
-}
+static unsigned long n_changes, n_deletes, n_ends[2];
 
 static void mad_run(uint64_t seed)
 {
-    struct world w;
-    static struct shown shown;
-    struct driver_action a;
-    struct err err;
-    int requests = 0, waits = 0;
-    memset(&w, 0, sizeof(w));
-    shown.n = 0;
-    w.seed = seed;
-    rng_seed(&w.rng, seed);
-    sim_target(&w.sim, (enum driver_tenancy)rng_below(&w.rng, 3));
-    sim_new_site(&w.sim);
-    w.sim.s.models_key = chance(&w, 50) ? SIM_MODELS_KEY : NULL;
-    w.sim.t.external_id = chance(&w, 50) ? "0000000000001111936a02fc00000001" : NULL;
-    w.sim.t.tenant_id = chance(&w, 50) ? MAD_TENANT : NULL;
-    w.sim.t.secret = chance(&w, 50) ? "ragflow-recorded" : NULL;
-    w.sim.t.uncertain = chance(&w, 50);
-    w.sim.t.updating = chance(&w, 20);
-    w.sim.t.deleting = chance(&w, 20) ? "0000000000001111936a02fc00000001" : NULL;
-    w.sim.t.observe = chance(&w, 20);
-    struct driver_op *op =
-        sim_class()->start(chance(&w, 50) ? DRIVER_PRESENT : DRIVER_ABSENT, &w.sim.t, &err);
-    assert_non_null(op);
-    for (sim_class()->next(op, &a); a.turn == TURN_REQUEST || a.turn == TURN_WAIT;
-         sim_class()->next(op, &a)) {
-        if (a.turn == TURN_WAIT) {
-            waits++;
-            continue;
-        }
-        requests++;
-        if (w.sim.t.observe && a.effect) {
-            BROKEN(&w, "an observation changes something");
-        }
-        count(&a);
-        check_mad_aim(&w, &a, &shown);
-        answer_madly(&w, op, &a, &shown);
-        exchange_request_done(&a.request);
-        if (requests > MAD_REQUESTS || waits > MAD_REQUESTS) {
-            BROKEN(&w, "unbounded");
-        }
-    }
-    n_ends[a.turn == TURN_DONE]++;
-    if (a.turn == TURN_FAILED &&
-        (a.err.class == ERR_NONE || a.err.class == ERR_INTERNAL || a.err.msg[0] == '\0')) {
-        BROKEN(&w, "failed without a reason, or by its own fault");
-    }
-    sim_check_words(&w.sim, &a.err);
-    sim_class()->free(op);
-    driver_site_unref(w.sim.site);
+    static struct ragflow_mad m; /* large */
+    struct mad_source source = {.body = NULL};
+    const struct mad_answers answers = {&source, answer_madly};
+    struct rng *rng = &source.rng;
+    struct sim *w = &m.sim;
+    memset(&m, 0, sizeof(m));
+    w->seed = seed;
+    rng_seed(rng, seed);
+    sim_target(w, (enum driver_tenancy)rng_below(rng, 3));
+    sim_new_site(w);
+    w->s.models_key = property_chance(rng, 50) ? SIM_MODELS_KEY : NULL;
+    w->t.external_id = property_chance(rng, 50) ? "0000000000001111936a02fc00000001" : NULL;
+    w->t.tenant_id = property_chance(rng, 50) ? MAD_TENANT : NULL;
+    w->t.secret = property_chance(rng, 50) ? "ragflow-recorded" : NULL;
+    w->t.uncertain = property_chance(rng, 50);
+    w->t.updating = property_chance(rng, 20);
+    w->t.deleting = property_chance(rng, 20) ? "0000000000001111936a02fc00000001" : NULL;
+    w->t.observe = property_chance(rng, 20);
+    ragflow_mad_run(&m, property_chance(rng, 50) ? DRIVER_PRESENT : DRIVER_ABSENT, &answers);
+    n_changes += m.changes;
+    n_deletes += m.deletes;
+    n_ends[m.end == TURN_DONE]++;
+    free(source.body);
+    driver_site_unref(w->site);
 }
 
 static void no_answer_leads_astray(void **state)
 {
-    size_t runs = MAD_RUNS;
-    uint64_t seed = first_seed(&runs);
     (void)state;
-    for (size_t i = 0; i < runs; i++) {
-        mad_run(seed + i);
-    }
+    size_t runs = property_runs(MAD_RUNS, mad_run);
     print_message("%lu changes, %lu of them deletes of datasets; %lu failed, %lu done\n", n_changes,
                   n_deletes, n_ends[0], n_ends[1]);
     assert_true(runs < MAD_RUNS || (n_deletes > 100 && n_ends[1] > 100));

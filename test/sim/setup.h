@@ -1,0 +1,18 @@
+/*
+ * The products from inside.
+ */
+#ifndef SIM_SETUP_H
+#define SIM_SETUP_H
+
+#include <stdbool.h>
+
+#include "machine/machine.h"
+
+enum { COMMIT_MAX_MS = 900 };
+
+/* POST below the stand-in's /admin. */
+void product_post(enum product p, const char *path, const char *body);
+/* As whoever has the platform's account would; false: there is no such object. */
+bool product_remove(enum product p, const char *id);
+
+#endif
