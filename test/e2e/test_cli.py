@@ -26,7 +26,8 @@ TOPICS = {"events": "cli.events", "dead_letters": "cli.dlq", "outcomes": "cli.ou
 JOB_MEMBERS = {"id", "subscription_uuid", "organization_slug", "runtime_name", "kind", "state", "step", "attempts",
                "next_attempt_at", "error_class", "error", "updated_at"}
 RFC3339 = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")
-COMMANDS = ["run", "migrate", "submit", "jobs", "show", "replay", "retention", "dead-letters", "doctor", "config",
+COMMANDS = ["run", "migrate", "submit", "jobs", "show", "replay", "cancel", "pause", "resume", "retention",
+            "dead-letters", "doctor", "config",
             "graph", "version", "help"]
 
 
@@ -86,7 +87,11 @@ class Help(Base):
         self.usage("submit", says="submit needs FILE")
         self.usage("submit", "x", "--timeout", "soon", says="takes a duration")
         self.usage("replay", says="say which")
-        self.usage("replay", "--state", "queued", says="only failed jobs")
+        self.usage("replay", "--state", "queued", says="only jobs that failed or were cancelled")
+        self.usage("pause", "--reason", "x", says="say what")
+        self.usage("resume", says="say what")
+        self.usage("cancel", says="cancel needs JOB")
+        self.usage("cancel", "first", says="is no job")
         self.usage("replay", "x", "--state", "failed", says="exclude each other")
         self.usage("replay", "x", "--from-step", "nowhere", says="no step")
         self.usage("replay", "x", "--rate", "0/s", says="--rate takes")
@@ -429,7 +434,8 @@ class Listings(WithDatabase):
                      "operation, method, target, name, marker, body_sha256, request_id) VALUES (%s, %s, 1, 'collection', "
                      "'shared-eu', 'ragflow', 'collection.create', 'POST', '/c', 'n', 'm', 'x', 'r-1')", s.uuid, job)
         whole = self.json("show", s.uuid)
-        self.assertEqual(set(whole), {"subscription", "agent_config", "events", "jobs", "effects", "api_keys", "history"})
+        self.assertEqual(set(whole), {"subscription", "agent_config", "pauses", "events", "jobs", "effects", "api_keys",
+                                      "history"})
         self.assertEqual(whole["subscription"]["uuid"], s.uuid)
         self.assertEqual(whole["agent_config"]["name"], s.name)
         self.assertEqual(whole["agent_config"]["variables"], {"tone": "calm", "api_token": "********"})
@@ -549,7 +555,7 @@ class Replay(WithDatabase):
             row, = self.json("replay", *argv, status=status)
             return row["verdict"], row["note"]
 
-        self.assertEqual(note(1, fine.uuid), ("none", "it has no failed job"))
+        self.assertEqual(note(1, fine.uuid), ("none", "it has no failed or cancelled job"))
         self.assertEqual(note(1, older.uuid)[0], "superseded")
         self.assertEqual(note(1, failed.uuid, "--from-step", "report")[0], "bad step")
         self.command("replay", "nobody", status=1)

@@ -228,14 +228,14 @@ class Configuration(Doctor):
         self.finding(report, "configuration", "products", "ok")
 
     def test_products(self):
-        self.installation._set("runtimes.0.ragflow.api", "ragflow")
-        self.installation._set("runtimes.0.ragflow.tenancy", "subscription")
+        self.installation.set("runtimes.0.ragflow.api", "ragflow")
+        self.installation.set("runtimes.0.ragflow.tenancy", "subscription")
         self.finding(self.report("configuration", status=3), "configuration", "products", "bad", "ragflow.",
                      "deploy/provisioner.yaml")
 
     def test_no_shared_runtime(self):
-        self.installation._set("runtimes.0.mode", "dedicated")
-        self.installation._set("runtimes.0.organization", "acme")
+        self.installation.set("runtimes.0.mode", "dedicated")
+        self.installation.set("runtimes.0.organization", "acme")
         self.finding(self.report("configuration"), "configuration", "runtimes", "note", "none is shared")
 
 
@@ -426,12 +426,12 @@ class Products(Doctor):
         self.assertNotIn(self.secrets["langflow"][:30], f["what"])
 
     def test_down(self):
-        self.installation._set("runtimes.0.ragflow.url", "http://127.0.0.1:1")
+        self.installation.set("runtimes.0.ragflow.url", "http://127.0.0.1:1")
         report = self.report("shared-eu", status=3)
         self.finding(report, LANGFLOW, "credential", "ok")
         self.finding(report, RAGFLOW, "reach", "bad", "connect", "ragflow.url")
         self.ragflow.fault("drop_before", every=True)
-        self.installation._set("runtimes.0.ragflow.url", self.ragflow.url)
+        self.installation.set("runtimes.0.ragflow.url", self.ragflow.url)
         self.finding(self.report("shared-eu", status=3), RAGFLOW, "reach", "bad", mend="ragflow.url")
 
     def test_trouble(self):
@@ -451,7 +451,7 @@ class Products(Doctor):
         self.finding(self.report("shared-eu", status=3), LANGFLOW, "credential", "bad", "refused", "langflow.api_key")
 
     def test_unencrypted(self):
-        self.installation._set("runtimes.0.langflow.url", "http://langflow.invalid:7860")
+        self.installation.set("runtimes.0.langflow.url", "http://langflow.invalid:7860")
         report = self.report("shared-eu", status=3)
         self.finding(report, LANGFLOW, "address", "note", "unencrypted", "https://")
         self.assertFalse([f for f in report["findings"] if f["server"] == RAGFLOW and f["level"] == "note"])

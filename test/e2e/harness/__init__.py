@@ -1,17 +1,19 @@
 """What the end-to-end tests share. Only python3-psycopg2 and python3-confluent-kafka beside the standard library."""
 
 from .events import Event, Producer, Reader, Subscription
+from .faults import FaultyWorker, points as fault_points
 from .native import LANGFLOW_PROFILES, MODELS, RAGFLOW_PROFILES, Langflow, Ragflow, flow_data
 from .native_promise import Native, Setup, flow_uuid, seal, unseal
 from .process import environment, eventually, free_port, source_dir, workdir
-from .promise import Expected, check_promise
+from .promise import Expected, breaches, check_promise
+from .release import use_release
 from .servers import Database, PrivateKafka, PrivatePostgres
 from .stage import Case, Stage, main, say
 from .standin import MARKER, Standin
 from .worker import Installation, RevealKey, Worker
 
-__all__ = ["Case", "Database", "Event", "Expected", "Installation", "LANGFLOW_PROFILES", "Langflow", "MARKER",
-           "MODELS", "Native", "PrivateKafka", "PrivatePostgres", "Producer", "RAGFLOW_PROFILES", "Ragflow", "Reader",
-           "RevealKey", "Setup", "Stage", "Standin", "Subscription", "Worker", "check_promise", "environment",
-           "eventually", "flow_data", "flow_uuid", "free_port", "main", "say", "seal", "source_dir", "unseal",
-           "workdir"]
+__all__ = ["Case", "Database", "Event", "Expected", "FaultyWorker", "Installation", "LANGFLOW_PROFILES", "Langflow",
+           "MARKER", "MODELS", "Native", "PrivateKafka", "PrivatePostgres", "Producer", "RAGFLOW_PROFILES", "Ragflow",
+           "Reader", "RevealKey", "Setup", "Stage", "Standin", "Subscription", "Worker", "breaches", "check_promise",
+           "environment", "eventually", "fault_points", "flow_data", "flow_uuid", "free_port", "main", "say", "seal", "source_dir",
+           "unseal", "use_release", "workdir"]

@@ -112,7 +112,8 @@ class Producer:
         self.errors = []
         self.sent = {}  # (source, id): how often
         self._producer = KafkaProducer({"bootstrap.servers": bootstrap, "acks": "all", "enable.idempotence": True,
-                                        "message.max.bytes": 12000000, "linger.ms": 5, "log_level": 2})
+                                        "message.max.bytes": 12000000, "linger.ms": 5, "log_level": 2,
+                                        "reconnect.backoff.max.ms": 1000})
 
     def _delivered(self, error, message):
         if error:

@@ -8,7 +8,7 @@ import os
 import secrets
 import urllib.parse
 
-from .process import workdir
+from .process import eventually, workdir
 from .standin import MARKER, Standin
 
 LANGFLOW_PROFILES = ("1.8", "1.10", "1.13")
@@ -66,6 +66,14 @@ class Langflow(Standin):
         status, answer = self.call(method, path, body, **more)
         assert status < 300, f"{method} {path}: {status} {answer}"
         return answer
+
+    def upload(self, path, name, key):
+        """As a browser sends a form."""
+        body = (f'--b\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
+                "Content-Type: text/plain\r\n\r\nwords\r\n--b--\r\n").encode()
+        status, answer, _ = self.request("POST", path, body, token="", headers={
+            "x-api-key": key, "Content-Type": "multipart/form-data; boundary=b"})
+        assert status < 300, f"POST {path}: {status} {answer}"
 
     def template(self, name, data):
         return self.do("POST", "/flows/", {"name": name, "data": data})["id"]
@@ -140,6 +148,22 @@ class Ragflow(Standin):
     def add_tenant(self, email, **more):
         """{"id", "key"}"""
         return self.admin("POST", "/tenants", {"email": email, **more})
+
+    def administrate(self, method, tenant, below, body=None):
+        """As the admin service's superuser does. Each login ends the session before it: others may be quicker."""
+        email, = (t["email"] for t in self.tenants() if t["id"] == tenant)
+        password = base64.b64encode(secrets.token_bytes(256)).decode()
+        path = f"/api/v1/admin/users/{urllib.parse.quote(email)}{urllib.parse.quote(below)}"
+
+        def done():
+            _, _, headers = self.request("POST", "/api/v1/admin/login",
+                                         {"email": "admin@ragflow.io", "password": password}, token="")
+            status, answer, _ = self.request(method, path, body, token="",
+                                             headers={"Authorization": headers["Authorization"]})
+            assert status < 300, f"{method} {path}: {status} {answer}"
+            return True
+
+        eventually(done, 20, "the administrator is heard", every=0.01)
 
     def share_models(self, key):
         """A tenant, opened by the key, whose models all others may use; {the events' name: the model's id}."""

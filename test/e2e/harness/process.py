@@ -29,13 +29,19 @@ def tool(name):
     return os.path.join(source_dir(), "test", "tools", name)
 
 
+_ports = set()
+
+
 def free_port():
-    """A loopback port that nothing listens on now, outside the range of outgoing connections."""
+    """A loopback port that nothing listens on now, outside the range of outgoing connections. Each is given once."""
     for _ in range(1000):
         port = 30000 + int.from_bytes(os.urandom(2), "big") % 2700
+        if port in _ports:
+            continue
         with socket.socket() as s:
             try:
                 s.bind(("127.0.0.1", port))
+                _ports.add(port)
                 return port
             except OSError:
                 continue

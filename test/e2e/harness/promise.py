@@ -153,10 +153,10 @@ def _check_settled(db, problems):
         problems.append(f"{waiting} outcome events were not published")
 
 
-def check_promise(db, langflow, ragflow, expected, foreign=None, world=Facade):
+def breaches(db, langflow, ragflow, expected, foreign=None, world=Facade):
     """
-    expected: {uuid: Expected}, all subscriptions that there are. foreign: what was planted, as the stand-ins' own
-    dialects tell it (plant_foreign). world: what looks at them. Raises an AssertionError that lists what is wrong.
+    What is not as promised, a line each. expected: {uuid: Expected}, all subscriptions that there are. foreign: what
+    was planted, as the stand-ins' own dialects tell it (plant_foreign). world: what looks at them.
     """
     problems = []
     configs = {str(c["subscription_uuid"]): c for c in db.rows("SELECT * FROM agent_config")}
@@ -174,4 +174,10 @@ def check_promise(db, langflow, ragflow, expected, foreign=None, world=Facade):
     if foreign:
         seen.foreign(foreign, problems)
     _check_settled(db, problems)
+    return problems
+
+
+def check_promise(*what, **more):
+    """Raises an AssertionError that lists the breaches; takes what breaches() takes."""
+    problems = breaches(*what, **more)
     assert not problems, f"{len(problems)} breaches:\n" + "\n".join(problems[:25])

@@ -9,7 +9,7 @@ import unittest
 
 from . import process
 from .events import Producer, Reader
-from .native import MODELS, Langflow, Ragflow, flow_data
+from .native import MODELS, PROVIDER_KEY, Langflow, Ragflow, flow_data
 from .native_promise import Native, Setup, unseal
 from .process import eventually
 from .promise import Facade, check_promise
@@ -32,17 +32,18 @@ FLOWS = {"csa": "customer-support-agent-v1", "faq": "faq-assistant-v1"}
 class Stage:
     """
     dialect: "facade", the platform's own, or "native", the products themselves; of those, profiles say which version
-    the stand-ins play. login_limit: the native Langflow's, a minute; 0: none.
+    the stand-ins play. login_limit: the native Langflow's, a minute; 0: none. models: where RAGFlow's new tenants have
+    theirs from, "shared" or a "provider" of their own.
     """
 
     def __init__(self, postgres, kafka, name, partitions=4, overrides=None, database_url=None, dialect="facade",
-                 profiles=(None, None), login_limit=0, tenancy="shared"):
+                 profiles=(None, None), login_limit=0, tenancy="shared", models="shared"):
         self.postgres, self.kafka = postgres, kafka
         self.secrets = new_secrets()
         self.reveal = RevealKey()
         self.world = Facade
         if dialect == "native":
-            overrides = {**self._start_native(profiles, login_limit, tenancy), **(overrides or {})}
+            overrides = {**self._start_native(profiles, login_limit, tenancy, models), **(overrides or {})}
         else:
             self.langflow = Standin("workspaces", self.secrets["langflow"])
             self.ragflow = Standin("collections", self.secrets["ragflow"])
@@ -58,7 +59,7 @@ class Stage:
         self.workers = []
         self._readers = []
 
-    def _start_native(self, profiles, login_limit, tenancy):
+    def _start_native(self, profiles, login_limit, tenancy, equip):
         """Returns the settings that differ from the facade's."""
         self.langflow = Langflow(self.secrets["langflow"], profiles[0])
         self.ragflow = Ragflow(self.secrets["ragflow"], profiles[1])
@@ -71,8 +72,12 @@ class Stage:
         if tenancy != "shared":
             self.secrets["admin"] = "planted-admin-" + random_secrets.token_hex(16)
             self.secrets["models"] = "planted-models-" + random_secrets.token_hex(16)
-            models = self.ragflow.share_models(self.secrets["models"])
-            runtime.update({"ragflow.models_key": "env:RAGFLOW_MODELS_KEY", "ragflow.admin": {
+            if equip == "shared":
+                models = self.ragflow.share_models(self.secrets["models"])
+                runtime["ragflow.models_key"] = "env:RAGFLOW_MODELS_KEY"
+            else:
+                runtime["ragflow.provider"] = {"name": "OpenAI", "instance": "main", "api_key": PROVIDER_KEY}
+            runtime.update({"ragflow.admin": {
                 "url": self.ragflow.url, "email": "admin@ragflow.io", "password": "env:RAGFLOW_ADMIN_PASSWORD",
                 "public_key": self.ragflow.public_key_file()}})
         runtime["ragflow.embedding_models"] = MODELS

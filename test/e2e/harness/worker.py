@@ -75,9 +75,9 @@ class Installation:
             "log": {"level": "info", "format": "json"},
         }
         for path, value in (overrides or {}).items():
-            self._set(path, value)
+            self.set(path, value)
 
-    def _set(self, path, value):
+    def set(self, path, value):
         """path: "retry.max", "runtimes.0.langflow.url"."""
         at = self.settings
         *parents, last = path.split(".")
@@ -111,26 +111,30 @@ class Installation:
 class Worker:
     """One replica. It may be killed and started again; its log goes on in the same file."""
 
-    def __init__(self, installation, name="worker", wrapper=()):
+    def __init__(self, installation, name="worker", wrapper=(), listen=None):
         self.installation = installation
         self.name = name
         self.wrapper = wrapper  # a command that runs it, e.g. valgrind
         self.port = free_port()
-        self.config = installation.config_file(name, f"127.0.0.1:{self.port}")
+        self.config = installation.config_file(name, listen or f"127.0.0.1:{self.port}")
         self.log_path = os.path.join(installation.dir, f"{name}.log")
         self.process = None
+        self.env = {}  # of this replica alone
         at_end(self.kill)
 
     def start(self, ready=True, timeout=60):
-        assert self.process is None or self.process.poll() is not None
-        with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(
-                [*WITH_US, *self.wrapper, environment("PROVISIONER"), "run", "--config", self.config],
-                env={**os.environ, **self.installation.env, "REPLICA": self.name}, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log)
+        self.launch("run")
         if ready:
             self.wait_ready(timeout)
         return self
+
+    def launch(self, *command):
+        assert self.process is None or self.process.poll() is not None
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(
+                [*WITH_US, *self.wrapper, environment("PROVISIONER"), *command, "--config", self.config],
+                env={**os.environ, **self.installation.env, "REPLICA": self.name, **self.env},
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     @property
     def pid(self):
