@@ -3,7 +3,6 @@
  */
 #include "event/event.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,24 +14,6 @@
 
 #define MEDIA_TYPE "application/cloudevents+json"
 
-int event_refuse(struct json_fault *fault, const char *pointer, const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(fault->reason, sizeof(fault->reason), fmt, ap);
-    va_end(ap);
-    str_copy(fault->pointer, sizeof(fault->pointer), pointer);
-    fault->internal = false;
-    return -1;
-}
-
-int event_broken(struct json_fault *fault, const char *why)
-{
-    event_refuse(fault, "", "%s", why);
-    fault->internal = true;
-    return -1;
-}
-
 static int parse(const void *body, size_t n, const struct event_header *headers, size_t n_headers,
                  cJSON **tree, struct json_fault *fault)
 {
@@ -41,18 +22,18 @@ static int parse(const void *body, size_t n, const struct event_header *headers,
     const struct event_header *type = event_header_named(headers, n_headers, "content-type");
     const bool binary = event_header_named(headers, n_headers, "ce_specversion") != NULL;
     if (n > EVENT_BYTES_MAX)
-        return event_refuse(fault, "", "is %zu bytes; at most %d are taken", n, EVENT_BYTES_MAX);
+        return json_refuse(fault, "", "is %zu bytes; at most %d are taken", n, EVENT_BYTES_MAX);
     if (type && event_header_is_media_type(type, "application/cloudevents-batch+json"))
-        return event_refuse(fault, "", "is a batch; one event a message is taken");
+        return json_refuse(fault, "", "is a batch; one event a message is taken");
     if (type ? event_header_is_media_type(type, MEDIA_TYPE) : !binary) {
         if (n == 0)
-            return event_refuse(fault, "", "is empty; an event in JSON was expected");
+            return json_refuse(fault, "", "is empty; an event in JSON was expected");
         return json_parse(body, n, &limits, tree, fault);
     }
     if (!binary)
-        return event_refuse(fault, "/specversion",
-                            "is required: the content-type is not " MEDIA_TYPE
-                            ", so a ce_specversion header must be there");
+        return json_refuse(fault, "/specversion",
+                           "is required: the content-type is not " MEDIA_TYPE
+                           ", so a ce_specversion header must be there");
     return event_binary_tree(body, n, headers, n_headers, tree, fault);
 }
 
@@ -61,9 +42,9 @@ static int find_type(const cJSON *tree, enum event_type *out, struct json_fault 
 {
     const cJSON *type = cJSON_GetObjectItemCaseSensitive(tree, "type");
     if (cJSON_IsObject(tree) && !type)
-        return event_refuse(fault, "/type", "is required");
+        return json_refuse(fault, "/type", "is required");
     if (type && !cJSON_IsString(type))
-        return event_refuse(fault, "/type", "must be a string");
+        return json_refuse(fault, "/type", "must be a string");
     if (!type) {
         *out = EVENT_CREATED;
         return 0;
@@ -79,7 +60,7 @@ static int find_type(const cJSON *tree, enum event_type *out, struct json_fault 
         }
         buf_addf(&known, "%s%s", i ? ", " : "", name);
     }
-    event_refuse(fault, "/type", "is unknown; known are %s", buf_str(&known));
+    json_refuse(fault, "/type", "is unknown; known are %s", buf_str(&known));
     buf_done(&known);
     return -1;
 }
@@ -100,11 +81,11 @@ static int check(cJSON *tree, enum event_type *type, struct json_fault *fault)
         return -1;
     const struct schema *schema = event_schema(*type, &err);
     if (!schema)
-        return event_broken(fault, err.msg);
+        return json_broken(fault, err.msg);
     if (schema_check(schema, tree, fault) != 0)
         return -1;
     if (schema_normalise(schema, tree, "uuid", fix_uuid, NULL) != 0)
-        return event_broken(fault, "out of memory");
+        return json_broken(fault, "out of memory");
     return 0;
 }
 
@@ -161,7 +142,7 @@ static int fill(struct event *e, const cJSON *tree, int64_t fallback_time_us,
     if (!time || !clock_parse(time, strlen(time), &e->time_us))
         e->time_us = fallback_time_us;
     e->data = json_text(json_get(tree, "data"));
-    return e->data ? 0 : event_broken(fault, "out of memory");
+    return e->data ? 0 : json_broken(fault, "out of memory");
 }
 
 int event_decode(const void *body, size_t n, const struct event_header *headers, size_t n_headers,

@@ -56,22 +56,22 @@ static int add_attribute(cJSON *tree, const char *name, const struct event_heade
     char pointer[JSON_POINTER_MAX] = "";
     json_pointer_push(pointer, name);
     if (cJSON_GetObjectItemCaseSensitive(tree, name))
-        return event_refuse(fault, pointer, "is given twice");
+        return json_refuse(fault, pointer, "is given twice");
     cJSON *item;
     if (!h->value) {
         item = cJSON_CreateNull();
     } else {
         if (!str_is_utf8(h->value, h->len))
-            return event_refuse(fault, pointer, "is not UTF-8");
+            return json_refuse(fault, pointer, "is not UTF-8");
         if (memchr(h->value, '\0', h->len))
-            return event_refuse(fault, pointer, "holds a NUL");
+            return json_refuse(fault, pointer, "holds a NUL");
         char *text = str_dupn(h->value, h->len);
         item = text ? cJSON_CreateString(text) : NULL;
         free(text);
     }
     if (!item || !cJSON_AddItemToObject(tree, name, item)) {
         cJSON_Delete(item);
-        return event_broken(fault, "out of memory");
+        return json_broken(fault, "out of memory");
     }
     return 0;
 }
@@ -86,16 +86,16 @@ static int add_data(cJSON *tree, const void *body, size_t n, struct json_fault *
         return 0; /* an event without data: the schema says what that means */
     if (json_parse(body, n, &limits, &data, &inner) != 0) {
         if (inner.internal)
-            return event_broken(fault, inner.reason);
+            return json_broken(fault, inner.reason);
         char pointer[JSON_POINTER_MAX] = "/data";
         const size_t used = strlen(pointer);
         if (!str_copy(pointer + used, sizeof(pointer) - used, inner.pointer))
             str_copy(pointer + used, sizeof(pointer) - used, "/...");
-        return event_refuse(fault, pointer, "%s", inner.reason);
+        return json_refuse(fault, pointer, "%s", inner.reason);
     }
     if (!cJSON_AddItemToObject(tree, "data", data)) {
         cJSON_Delete(data);
-        return event_broken(fault, "out of memory");
+        return json_broken(fault, "out of memory");
     }
     return 0;
 }
@@ -105,7 +105,7 @@ int event_binary_tree(const void *body, size_t n, const struct event_header *hea
 {
     cJSON *tree = cJSON_CreateObject();
     if (!tree)
-        return event_broken(fault, "out of memory");
+        return json_broken(fault, "out of memory");
     int rc = add_data(tree, body, n, fault);
     for (size_t i = 0; rc == 0 && i < n_headers; i++) {
         char name[ATTRIBUTE_MAX];

@@ -12,13 +12,6 @@
 /* The schema of a type, loaded at first use and kept. NULL and *err when that failed. */
 const struct schema *event_schema(enum event_type t, struct err *err);
 
-/* Fills *fault; returns -1. */
-int event_refuse(struct json_fault *fault, const char *pointer, const char *fmt, ...)
-    __attribute__((format(printf, 3, 4)));
-
-/* The same for a failure that is ours (memory), not the event's. */
-int event_broken(struct json_fault *fault, const char *why);
-
 /*
  * A binary-mode message as the structured form would have it: attributes from headers, `data` from
  * the body. 0 and *out (cJSON_Delete), or -1 and *fault.
