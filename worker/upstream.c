@@ -492,7 +492,8 @@ size_t upstreams_room(const struct upstreams *u, const char *runtime)
 {
     size_t least = SIZE_MAX;
     for (const struct upstream *up = u->list; up; up = up->next) {
-        if (str_eq(up->runtime, runtime) && room(up) < least) {
+        /* RAGFlow's absence is not everybody's matter: who needs it is held when that shows. */
+        if (up->product == PRODUCT_LANGFLOW && str_eq(up->runtime, runtime) && room(up) < least) {
             least = room(up);
         }
     }

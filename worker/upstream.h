@@ -68,8 +68,9 @@ void upstream_release(struct job *job);
 void upstream_report(struct upstream *up, const struct err *err, int64_t duration_ms, int status,
                      const char *method);
 
-/* How many more jobs of a runtime are worth claiming: 0 while one of its products is down or wants
- * to be left alone, 1 when it is to be tried. */
+/* How many more jobs of a runtime are worth claiming: 0 while its Langflow is down or wants to be
+ * left alone, 1 when it is to be tried. Not all need its RAGFlow: those that do are held one by
+ * one. */
 size_t upstreams_room(const struct upstreams *u, const char *runtime);
 size_t upstreams_down(const struct upstreams *u);
 void upstreams_json(const struct upstreams *u, struct buf *out);
