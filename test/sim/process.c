@@ -222,6 +222,7 @@ static int start_parts(struct run_parts *r, const struct config *config, struct 
 void proc_start(struct proc *p)
 {
     struct err err;
+    drop_items(p); /* for whom it was before: the broker did not know that it was gone */
     p->serial = ++world.serials;
     p->alive = true;
     p->dying = p->paused = p->draining = p->drained = false;
@@ -256,6 +257,7 @@ void proc_kill(struct proc *p)
 {
     struct run_parts *r = p->parts;
     if (!p->alive) {
+        drop_items(p);
         return;
     }
     sim_say(p->who, p->drained ? "ends" : "is gone");
