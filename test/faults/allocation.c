@@ -67,7 +67,7 @@ static uint64_t here(char *text, size_t size)
     int n = backtrace(frames, FRAMES);
     uint64_t hash = 14695981039346656037u;
     size_t told = 0, len = 0;
-    /* The first two are ours: this function and its caller's. */
+    /* Before those are this function, its callers and the wrapped allocation itself. */
     for (int i = 3; i < n && told < FRAMES_TOLD; i++) {
         const char *at = frames[i];
         if (at < &__executable_start || at >= &etext) {
@@ -95,7 +95,8 @@ __attribute__((constructor)) static void read_sites(void)
     }
 }
 
-__attribute__((noinline)) bool fault_site_fails(void)
+/* Its place fails the first time; then others are spared for a while. */
+static __attribute__((noinline)) bool site_fails(void)
 {
     char text[160] = "", name[FAULT_NAME_MAX];
     bool fails = false;
@@ -120,7 +121,7 @@ __attribute__((noinline)) bool fault_site_fails(void)
 
 static __attribute__((noinline)) bool fails(void)
 {
-    return fault_site_fails() || fault_fails("allocation");
+    return site_fails() || fault_fails("allocation");
 }
 
 /* ---- the program's own ---- */

@@ -78,11 +78,6 @@ int fault_open(const char *variable)
     return path && path[0] ? open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600) : -1;
 }
 
-int fault_log(void)
-{
-    return log_fd;
-}
-
 __attribute__((constructor)) static void begin(void)
 {
     (void)fiu_init(0);

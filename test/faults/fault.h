@@ -22,11 +22,7 @@ enum { FAULT_NAME_MAX = 320 };
 
 /* Appends one line; may be called from every thread, and allocates nothing. */
 void fault_append(int fd, const char *what, const char *name);
+/* The file that an environment variable names; -1: none. */
 int fault_open(const char *variable);
-/* fault_log(): where PROVISIONER_FAULT_LOG is, or -1. */
-int fault_log(void);
-
-/* Beyond what kinds count: does this site's turn come? (PROVISIONER_FAIL_SITES) */
-bool fault_site_fails(void);
 
 #endif
