@@ -15,13 +15,20 @@ import traceback
 
 import psycopg2
 
-from harness import Case, Expected, FaultyWorker, Subscription, eventually, fault_points, flow_data, flow_uuid, main, say
+from harness import (Case, Expected, FaultyWorker, Subscription, eventually, fault_points, flow_data, flow_uuid, main,
+                     say)
 
 LEASE_S, TAKEOVER_S, PARTITIONS = 3, 20, 32
+SURVIVORS_JOBS = 8  # that the one holds who outlives the others
 
 # What is only met where something goes wrong once: what a worker for that point fails at before.
 PROVOKED = {"store/job_settle/": "request/before#1", "store/jobs_back/": "statement/step_name#1-4",
             "store/outbox_back/": "kafka/outcomes/delivery#1", "store/outbox_forget/": "unsent/outbox_claim#2"}
+# In the reference: a lost connection by itself, since it drops what else goes wrong.
+IN_REFERENCE = {"created": "request/before#1,statement/step_name#1-4,kafka/outcomes/delivery#1",
+                "ordered again": "unsent/outbox_claim#2"}
+# What only those pass who have partitions.
+TAKEN_IN = ("kafka/events/", "kafka/dead_letters/", "store/inbox_take/", "store/dead_letter_")
 SETTINGS = {"worker.lease": f"{LEASE_S}s", "worker.probe_settle": "100ms", "retry.initial": "50ms",
             "retention.chat_history": "30d", "worker.max_jobs": 2, "runtimes.0.langflow.timeout": "2s",
             "runtimes.0.ragflow.timeout": "2s",
@@ -32,65 +39,87 @@ class Life:
     """The parts of the lives of some subscriptions, in order. Each sends its events; what they lead to is awaited."""
 
     PARTS = ("created", "ordered again", "terminated", "restored", "purged")
+    late_ms = 0  # how late the first requests of a part are answered
 
-    def __init__(self, case, stage):
-        self.case, self.stage = case, stage
-        self.expected, self.born, self.letters = {}, 0, 0
+    def __init__(self, seed, stage):
+        self.seed, self.stage = seed, stage
+        self.expected, self.outcomes, self.born = {}, collections.Counter(), 0
+        self.kept = []  # closed, and due to be purged
 
     def bear(self, n):
-        subs = [Subscription(self.case, self.born + i, organizations=10 ** 6) for i in range(n)]
+        subs = [Subscription(self.seed, self.born + i, organizations=10 ** 6) for i in range(n)]
         self.born += n
         return subs
 
     def begin(self, part, subs):
+        self.in_time()
         getattr(self, part.replace(" ", "_"))(subs)
 
     def settle(self, timeout=60):
         self.stage.promise(self.expected, timeout=timeout)
 
-    def expect(self, subs, active, **more):
+    def expect(self, subs, active, *outcomes, **more):
+        """What is then there of them, and what of it is told: "ready", ..."""
+        self.outcomes.update((s.uuid, f"subscription.{outcome}") for s in subs for outcome in outcomes)
         self.expected.update({s.uuid: Expected.of(s, active, **{**s.own, **more} if active else more) for s in subs})
 
     def send(self, *events):
+        self.late(len(events))
         self.stage.producer.send(*events)
+
+    def late(self, jobs):
+        """Jobs in hand take a second: while one has all that it may hold, others get theirs."""
+        if self.late_ms:
+            for standin in (self.stage.langflow, self.stage.ragflow):
+                standin.fault("delay_reply", every=True, count=3 * jobs, ms=self.late_ms, path_prefix="/api/")
+
+    def in_time(self):
+        for standin in (self.stage.langflow, self.stage.ragflow):
+            standin.clear_faults()
 
     def created(self, subs):
         for sub in subs:
             sub.own = {}
         events = [s.created() for s in subs]
         for partition in range(PARTITIONS):
-            self.letters += 1
-            self.stage.producer.raw(None, b"{nonsense %d" % self.letters, partition=partition)
+            self.stage.letters += 1
+            self.stage.producer.raw(None, b"{nonsense %d" % self.stage.letters, partition=partition)
         self.send(*events, *events[::3])
-        self.expect(subs, True)
+        self.expect(subs, True, "ready")
 
     def ordered_again(self, subs):
         for sub in subs:
             sub.variables = {**sub.variables, "tone": "casual", "added": "later"}
             self.spoil(sub)
         self.send(*(s.created() for s in subs))
-        self.expect(subs, True)
+        self.expect(subs, True, "ready")
 
     def terminated(self, subs):
         for sub in subs:
             self.use(sub)
         self.send(*(s.terminated() for s in subs))
-        self.expect(subs, False, kept=True)
+        self.expect(subs, False, "archived", kept=True)
+        self.kept += subs
 
     def restored(self, subs):
+        self.kept = [s for s in self.kept if s not in subs]
         self.send(*(s.created() for s in subs))
-        self.expect(subs, True)
+        self.expect(subs, True, "ready")
 
     def purged(self, subs):
         for sub in subs:
             self.use(sub)
         self.send(*(s.terminated() for s in subs))
-        self.expect(subs, False, kept=True)
+        self.expect(subs, False, "archived", kept=True)
+        self.kept += subs
         self.settle()
+        self.in_time()
         for i, sub in enumerate(subs):
             self.leave(sub, i)
+        self.late(len(self.kept))
         self.stage.purge()
-        self.expect(subs, False)
+        self.expect(self.kept, False, "purged")
+        self.kept = []
 
     # What tenants and administrators do, where the products are there themselves.
 
@@ -121,7 +150,7 @@ class Enumeration:
     def run(self):
         began = time.monotonic()
         self.stage = self.case.stage(workers=0, overrides=SETTINGS, partitions=PARTITIONS, **self.options)
-        self.stage.purge = self.purge
+        self.stage.purge, self.stage.letters = self.purge, 0
         self.foreign = self.stage.plant_foreign(3)
         parts = self.reference()
         self.points = set().union(*parts.values())
@@ -153,7 +182,7 @@ class Enumeration:
         stage, parts = self.stage, {}
         life, subs = self.life("reference", stage), None
         for i, part in enumerate(Life.PARTS):
-            worker = FaultyWorker(stage, f"reference-{i}", fail=",".join(PROVOKED.values()) if i == 0 else None)
+            worker = FaultyWorker(stage, f"reference-{i}", fail=IN_REFERENCE.get(part))
             stage.workers.append(worker)
             worker.start()
             subs = subs or life.bear(3)
@@ -177,40 +206,67 @@ class Enumeration:
     # ---- the kills ----
 
     def assign(self, parts):
-        """Each point to one of its parts, evenly."""
+        """Each point to one of its parts, evenly; to the last those that are nowhere else: not every job passes them."""
         where = collections.defaultdict(list)
         for part, passed in parts.items():
             for point in passed:
                 where[point].append(part)
-        assigned = {part: [] for part in Life.PARTS}
+        assigned, last = {part: [] for part in Life.PARTS}, Life.PARTS[-1]
         for point in sorted(where, key=lambda p: (len(where[p]), p)):
-            provoked = any(point.startswith(p) for p in PROVOKED)
-            part = Life.PARTS[0] if provoked else min(where[point], key=lambda p: len(assigned[p]))
+            first = point.startswith((*PROVOKED, *TAKEN_IN))
+            part = Life.PARTS[0] if first else min(where[point], key=lambda p: (p == last, len(assigned[p])))
             assigned[part].append(point)
         return assigned
 
     def kill_everywhere(self, parts):
         stage = self.stage
         life = self.life("killed", stage)
+        life.late_ms = 150
         life.expected.update(self.reference_life.expected)
-        stage.installation.set("worker.max_jobs", 8)
+        life.outcomes.update(self.reference_life.outcomes)
+        stage.installation.set("worker.max_jobs", SURVIVORS_JOBS)
         stage.start_workers(1)
-        stage.installation.set("worker.max_jobs", 2)
         assigned = self.assign(parts)
-        subs = life.bear(2 * max(len(points) for points in assigned.values()))
+        subs = life.bear(2 * max(len(points) for points in assigned.values()) + SURVIVORS_JOBS)
         for i, part in enumerate(Life.PARTS):
             began = time.monotonic()
             self.kill_in(life, i, subs, assigned[part])
             self.retained()
             life.settle(90)
             self.died += len(assigned[part])
-            self.say(f"{part}: {len(assigned[part])} died, {time.monotonic() - began:.1f} s")
+            self.say(f"{part}: {len(assigned[part])} died, {time.monotonic() - began:.1f} s, worst takeover "
+                     f"{self.worst:.1f} s")
         stage.promise(life.expected, self.foreign)
+        self.nothing_is_lost(life)
         self.case.assertEqual(self.died, len(self.points))
 
+    def nothing_is_lost(self, life):
+        """Each outcome was told, under one id, and each letter that cannot be read is kept and published."""
+        wanted, reader = life.outcomes, self.stage.reader("outcomes")
+
+        def told():
+            events = {e["id"]: (e["subject"], e["type"]) for e in reader.events()}
+            return collections.Counter(events.values())
+
+        eventually(lambda: told() >= wanted, 30, "all outcomes are told", describe=lambda: str(wanted - told()))
+        self.case.assertEqual(told(), wanted)
+        self.case.assertEqual(self.unrecorded(), [], "changes that left before their intent was kept")
+        letters = self.stage.db.one("SELECT count(*) AS kept, count(published_at) AS published FROM dead_letter")
+        self.case.assertEqual(letters, {"kept": self.stage.letters, "published": self.stage.letters})
+
+    def unrecorded(self):
+        """The workers' changes, told by their request ids, that the journal does not know of. A login is none."""
+        known = {r["request_id"] for r in self.stage.db.rows("SELECT request_id FROM provisioning_effect")}
+        sent = {e["headers"]["x-request-id"]: f"{e['method']} {e['path']}"
+                for standin in (self.stage.langflow, self.stage.ragflow) for e in standin.mutations()
+                if "x-request-id" in e["headers"] and not e["path"].endswith("/login")}
+        self.case.assertGreater(len(sent), len(self.points), "hardly a change bears a request id")
+        return sorted(f"{id}: {what}" for id, what in sent.items() if id not in known)
+
     def kill_in(self, life, at, subs, points):
-        stage = self.stage
-        victims = []
+        """All jobs are in hand somewhere, once each has what it may hold."""
+        stage, victims = self.stage, []
+        stage.installation.set("worker.max_jobs", (len(subs) - SURVIVORS_JOBS) // len(points))
         for point in points:
             fail = next((f for p, f in PROVOKED.items() if point.startswith(p)), None)
             victims.append(FaultyWorker(stage, f"victim-{at}-{len(victims)}", point, fail, "127.0.0.1:0"))
@@ -219,11 +275,23 @@ class Enumeration:
             v.start(ready=False)
         eventually(lambda: all(v.passed("store/worker_register/committed") or not v.alive() for v in victims), 60,
                    "the victims are registered", describe=stage.describe)
+        if any(v.crash_at.startswith(TAKEN_IN) for v in victims):
+            self.shared_out(victims)
         for v in victims:
             if v.crash_at.startswith("store/worker_leave/"):
                 v.process.send_signal(signal.SIGTERM)
         life.begin(Life.PARTS[at], subs)
         self.watch(life, at, victims)
+
+    def shared_out(self, victims):
+        """Every one of them has its share of the partitions."""
+        group = self.stage.installation.settings["kafka"]["group_id"]
+
+        def shared():
+            state, members = self.case.kafka.group(group)
+            return state == "Stable" and members > sum(v.alive() for v in victims)
+
+        eventually(shared, 60, "the partitions are shared out", describe=self.stage.describe)
 
     def watch(self, life, at, victims):
         """Until all are dead and what they were at is another's. Who has nothing left to do gets more."""
@@ -243,7 +311,7 @@ class Enumeration:
                 self.case.assertLess(self.worst, TAKEOVER_S)
             if living and not fallen and not orphaned and self.idle():
                 self.say(f"not met yet: {sorted(v.crash_at for v in living)}")
-                subs = life.bear(2 * len(living) + 1)
+                subs = life.bear(2 * len(living) + SURVIVORS_JOBS)
                 for part in Life.PARTS[:at]:
                     life.begin(part, subs)
                     life.settle()
@@ -348,7 +416,8 @@ class Langflow110(Enumeration):
     """Langflow 1.10 and RAGFlow in Python, a tenant with a provider of its own for each organization."""
 
     name, apis, life = "langflow 1.10", ("langflow", "ragflow"), NativeLife
-    options = {"dialect": "native", "profiles": ("1.10", "0.27-python"), "tenancy": "organization", "models": "provider"}
+    options = {"dialect": "native", "profiles": ("1.10", "0.27-python"), "tenancy": "organization",
+               "models": "provider"}
     elsewhere = {**LOCKED, **STAYS, "http/ragflow/tenant.invite": "models are the tenant's own",
                  "http/ragflow/tenant.join": "models are the tenant's own"}
 

@@ -87,6 +87,11 @@ class PrivateKafka(_Server):
         for name, number in partitions.items():
             eventually(lambda: self._leaders(admin, name) == number, 30, f"topic {name} is told of")
 
+    def group(self, name):
+        """(state, number of members, those that died a moment ago among them)"""
+        found = AdminClient({"bootstrap.servers": self.bootstrap}).list_groups(name, timeout=10)
+        return (found[0].state, len(found[0].members)) if found else ("", 0)
+
     @staticmethod
     def _leaders(admin, topic):
         found = admin.list_topics(topic, timeout=10).topics[topic]
