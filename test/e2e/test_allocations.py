@@ -60,6 +60,7 @@ class Allocations(Case):
             known = count() if os.path.exists(sites) else 0
             subs = [Subscription("memory", lives * TOGETHER + i, id=str(lives * TOGETHER + i)) for i in range(TOGETHER)]
             lives += 1
+            stage.producer.raw(None, b"{nonsense")
             for active in (True, True, False):
                 stage.producer.send(*(s.created() if active else s.terminated() for s in subs))
                 until(lambda: stage.db.events() >= len(stage.producer.sent) and stage.db.live_jobs() == 0
