@@ -206,7 +206,7 @@ class Enumeration:
     # ---- the kills ----
 
     def assign(self, parts):
-        """Each point to one of its parts, evenly; to the last those that are nowhere else: not every job passes them."""
+        """Each point to one of its parts, evenly; to the last what is nowhere else: not every job passes that."""
         where = collections.defaultdict(list)
         for part, passed in parts.items():
             for point in passed:
@@ -232,7 +232,7 @@ class Enumeration:
             began = time.monotonic()
             self.kill_in(life, i, subs, assigned[part])
             self.retained()
-            life.settle(90)
+            life.settle(180)
             self.died += len(assigned[part])
             self.say(f"{part}: {len(assigned[part])} died, {time.monotonic() - began:.1f} s, worst takeover "
                      f"{self.worst:.1f} s")
@@ -295,7 +295,7 @@ class Enumeration:
 
     def watch(self, life, at, victims):
         """Until all are dead and what they were at is another's. Who has nothing left to do gets more."""
-        living, orphaned, end = set(victims), {}, time.monotonic() + 90
+        living, orphaned, end = set(victims), {}, time.monotonic() + 180
         while living or orphaned:
             now = time.monotonic()
             if now > end:
