@@ -268,6 +268,9 @@ void db_free(struct db *db)
     }
     free(db->organizations);
     free(db->turns);
+    for (size_t i = 0; i < KEPT_MAX; i++) {
+        kept_free(&db->kept[i]);
+    }
     free(db->undo);
     free(db->old);
     free(db->list);

@@ -26,6 +26,7 @@ struct db_options {
     void (*violated)(void *ctx, const char *what); /* a constraint of the schema, an edge that the
                                                       machine does not have, ...: says which */
     void *ctx;
+    bool named; /* results bear their columns' names, which the worker never asks for */
 };
 
 /* Empty and migrated. Ends the process where memory ends: this is a test. */
