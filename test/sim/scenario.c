@@ -143,7 +143,7 @@ static void name_of(struct subscription *s)
 static void make_subscriptions(void)
 {
     static const char *const tiers[] = {"free", "plus", "pro"};
-    size_t n = (size_t)sim_between(1, 6);
+    size_t n = (size_t)sim_between(1, sim_chance(0.7) ? 3 : 6);
     int organizations = (int)sim_between(1, ORGANIZATIONS_MAX);
     for (size_t i = 0; i < n; i++) {
         struct subscription *s = &world.subscriptions[i];
@@ -170,7 +170,7 @@ static void make_subscriptions(void)
 /* Several lives, one after the other, with orders that change nothing but terms in between. */
 static void order_lives(struct subscription *s, int64_t within_us)
 {
-    int lives = sim_chance(0.4) ? 1 : (int)sim_between(2, 4);
+    int lives = sim_chance(0.5) ? 1 : (int)sim_between(2, sim_chance(0.7) ? 3 : 4);
     for (int i = 0; i < lives; i++) {
         if (i > 0) {
             order_terminated(s, within_us);
@@ -615,7 +615,7 @@ static void mend(void)
 
 static void act_orders(void)
 {
-    int64_t span = sim_between(2, sim_chance(0.2) ? 120 : 30) * SECOND;
+    int64_t span = sim_between(2, sim_chance(0.1) ? 120 : 20) * SECOND;
     for (size_t i = 0; i < world.n_subscriptions; i++) {
         order_lives(&world.subscriptions[i], span / 2 + 1);
     }
@@ -630,7 +630,7 @@ static void act_orders(void)
 
 static void act_terminations(void)
 {
-    int64_t span = sim_between(2, sim_chance(0.1) ? 60 : 20) * SECOND;
+    int64_t span = sim_between(2, sim_chance(0.1) ? 60 : 12) * SECOND;
     for (size_t i = 0; i < world.n_subscriptions; i++) {
         struct subscription *s = &world.subscriptions[i];
         if (s->active && !world.breach[0]) {
@@ -761,7 +761,7 @@ static void begin(uint64_t seed, bool trace)
             world.dialects.ragflow, world.dialects.tenancy, world.dialects.keep ? "kept" : "purged",
             world.n_subscriptions, world.n_partitions, world.dialects.dedicated,
             world.dialects.organization_max, world.dialects.runtime_max);
-    world.n_procs = (size_t)sim_between(2, PROCS_MAX);
+    world.n_procs = (size_t)sim_between(2, sim_chance(0.6) ? 3 : PROCS_MAX);
     for (size_t i = 0; i < world.n_procs; i++) {
         world.procs[i].slot = (int)i;
         proc_start(&world.procs[i]);
