@@ -10,6 +10,7 @@
 
 #include "base/json.h"
 #include "base/str.h"
+#include "check.h"
 #include "naming/naming.h"
 #include "sim.h"
 #include "upstream.h"
@@ -112,22 +113,12 @@ void check_request(struct proc *p, const struct exchange_request *r, const char 
 
 /* ---- when all is quiet ---- */
 
-/* What is there of one subscription. */
-struct found {
-    const struct subscription *s;
-    const struct db_config *config;
-    const cJSON *workspace, *collection; /* one of them, as the stand-in lists it */
-    int workspaces, collections;
-};
-
 struct look {
     cJSON *workspaces, *collections, *tenants;
     struct found of[SUBSCRIPTIONS_MAX];
 };
 
-static void bad(const struct found *f, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-static void bad(const struct found *f, const char *fmt, ...)
+void bad(const struct found *f, const char *fmt, ...)
 {
     char text[WORDS_MAX / 2];
     va_list ap;
@@ -176,42 +167,17 @@ static void sort_out(struct look *l, const cJSON *objects, bool workspace)
     }
 }
 
-static int live_keys(const char *uuid, const char **prefix)
+static int live_keys(const char *uuid, size_t *at)
 {
     const struct db_key *k;
     int n = 0;
     for (size_t i = 0; (k = db_key_at(world.db, i)); i++) {
         if (str_eq(k->subscription, uuid) && !k->revoked) {
             n++;
-            *prefix = k->prefix;
+            *at = i;
         }
     }
     return n;
-}
-
-static const cJSON *named(const cJSON *list, const char *name)
-{
-    const cJSON *one;
-    cJSON_ArrayForEach(one, list)
-    {
-        if (str_eq(json_str(one, "name"), name)) {
-            return one;
-        }
-    }
-    return NULL;
-}
-
-static void check_collection_known(const struct found *f)
-{
-    const char *told =
-        world.dialects.facade
-            ? json_str(f->workspace, "object.variables.ragflow_collection_id")
-            : json_str(named(json_get(f->workspace, "variables"), "ragflow_collection_id"),
-                       "value");
-    if (f->s->rag && !str_eq(told ? told : "", json_str(f->collection, "object.id"))) {
-        bad(f, "the workspace knows collection %s, %s exists", told ? told : "(none)",
-            json_str(f->collection, "object.id"));
-    }
 }
 
 static void check_account(const struct found *f)
@@ -240,10 +206,10 @@ static void check_account(const struct found *f)
     }
 }
 
-static void check_active(const struct found *f)
+static void check_active(const struct found *f, const cJSON *tenants)
 {
     const struct db_config *c = f->config;
-    const char *prefix = NULL;
+    size_t key = 0;
     if (!c) {
         bad(f, "nothing is recorded");
         return;
@@ -265,9 +231,10 @@ static void check_active(const struct found *f)
         bad(f, "collection %s is recorded, %s exists", c->collection_id,
             f->collection ? json_str(f->collection, "object.id") : "none");
     }
-    int keys = live_keys(f->s->uuid, &prefix);
-    if (keys != 1 || !c->api_key || !str_eq(c->api_key, prefix)) {
+    int keys = live_keys(f->s->uuid, &key);
+    if (keys != 1 || !c->api_key || !str_eq(c->api_key, db_key_at(world.db, key)->prefix)) {
         bad(f, "%d live keys, %s is recorded", keys, c->api_key);
+        return;
     }
     const char *name = json_str(f->workspace, "object.name");
     name = name ? name : json_str(f->workspace, "object.username");
@@ -278,10 +245,10 @@ static void check_active(const struct found *f)
     if (c->residue && !f->s->restored) {
         bad(f, "residue: %s", c->residue);
     }
-    check_collection_known(f);
     if (!world.dialects.facade) {
         check_account(f);
     }
+    check_inside(f, key, tenants);
 }
 
 static void check_closed(const struct found *f)
@@ -304,7 +271,7 @@ static void check_closed(const struct found *f)
 static void check_gone(const struct found *f)
 {
     const struct db_config *c = f->config;
-    const char *prefix = NULL;
+    size_t key;
     bool kept = world.dialects.keep && !f->s->purged;
     if (f->collections > 0) {
         bad(f, "%d collections are left", f->collections);
@@ -312,8 +279,13 @@ static void check_gone(const struct found *f)
     if (f->workspaces > (kept ? 1 : 0)) {
         bad(f, "%d workspaces are left", f->workspaces);
     }
-    if (live_keys(f->s->uuid, &prefix) > 0) {
+    if (live_keys(f->s->uuid, &key) > 0) {
         bad(f, "a live key is left");
+    }
+    for (int p = 0; p < PRODUCT_MAX; p++) {
+        if (db_runtime_key(world.db, f->s->uuid, (enum product)p).data) {
+            bad(f, "a sealed key of its account at %s is left", product_name((enum product)p));
+        }
     }
     if (!c) {
         if (f->workspaces > 0) {
@@ -466,7 +438,7 @@ void check_promise(void)
                 bad(f, "%d workspaces, %d collections", f->workspaces, f->collections);
             }
         } else if (f->s->active) {
-            check_active(f);
+            check_active(f, json_get(l.tenants, "tenants"));
         } else {
             check_gone(f);
         }

@@ -13,12 +13,6 @@
 #include "base/buf.h"
 #include "db.h"
 
-/* bytea; data NULL: SQL NULL. */
-struct db_bytes {
-    const unsigned char *data;
-    size_t len;
-};
-
 enum db_event_verdict { EVENT_APPLIED, EVENT_REPEATED, EVENT_STALE, EVENT_DUPLICATE };
 extern const char *const db_event_verdicts[];
 

@@ -79,6 +79,10 @@ static void order_created(struct subscription *s, int64_t within_us)
 {
     char text[2048], order[UUID_TEXT], when[CLOCK_TEXT_MAX];
     next_order(s, order, when);
+    s->revisions |= UINT32_C(1) << s->orders % 32;
+    if (!world.dialects.facade || !s->chunk_size) { /* collections keep what they were made with */
+        s->chunk_size = 128 << sim_below(4);
+    }
     snprintf(text, sizeof(text),
              "{\"specversion\":\"1.0\",\"id\":\"%s-created\",\"source\":\"/waldur/marketplace\","
              "\"type\":\"subscription.created\",\"subject\":\"%s\",\"time\":\"%s\",\"data\":{"
@@ -87,11 +91,12 @@ static void order_created(struct subscription *s, int64_t within_us)
              "\"slug\":\"org-%d\"},\"project\":{\"uuid\":\"00000000-0000-4000-9000-00000000000%d\","
              "\"slug\":\"project-%d\"},\"offering\":{\"uuid\":"
              "\"00000000-0000-4000-a000-000000000001\",\"type\":\"%s\"},\"plan\":{\"tier\":\"%s\"},"
-             "\"runtime\":{\"mode\":\"%s\"},\"variables\":{\"agent_name\":\"Agent "
+             "\"runtime\":{\"mode\":\"%s\"},\"knowledge_base\":{\"chunk_size\":%d,"
+             "\"chunk_overlap\":32},\"variables\":{\"agent_name\":\"Agent "
              "%d\",\"revision\":\"%d\"}}}",
              order, s->uuid, when, order, s->uuid, s->number, s->organization, s->organization,
              s->project, s->project, s->rag ? "csa" : "faq", s->tier,
-             s->dedicated ? "dedicated" : "shared", s->number, s->orders);
+             s->dedicated ? "dedicated" : "shared", s->chunk_size, s->number, s->orders);
     s->restored = s->restored || (s->orders > 1 && !s->active);
     s->active = true;
     s->purged = false;
@@ -538,6 +543,17 @@ static void let_pass(int64_t for_us)
     }
 }
 
+/* What is made from here on is new, and what the facade opens again. */
+static void forget_revisions(void)
+{
+    for (size_t i = 0; i < world.n_subscriptions; i++) {
+        struct subscription *s = &world.subscriptions[i];
+        const struct db_config *c = db_config(world.db, s->uuid);
+        bool kept = c && c->workspace_id && !world.dialects.facade;
+        s->revisions = s->active || kept ? s->revisions : 0;
+    }
+}
+
 static void settle(void)
 {
     int64_t limit = world.now_us + SETTLE_MAX_S * (int64_t)SECOND;
@@ -556,6 +572,7 @@ static void settle(void)
                        kafka_quiet() ? "taken in" : "not taken in", run ? "run" : "do not run");
         }
     }
+    forget_revisions();
 }
 
 /* ---- what people mend ---- */

@@ -54,11 +54,18 @@ static void write_file(char path[32], const char *text)
     close(fd);
 }
 
+static unsigned char reveal_private[32];
+
+const unsigned char *setup_reveal_private(void)
+{
+    return reveal_private;
+}
+
 static void set_environment(void)
 {
-    unsigned char public[32], private[32], seed[32] = {1};
+    unsigned char public[32], seed[32] = {1};
     char text[64];
-    crypto_box_seed_keypair(public, private, seed);
+    crypto_box_seed_keypair(public, reveal_private, seed);
     sodium_bin2base64(text, sizeof(text), public, 32, sodium_base64_VARIANT_ORIGINAL);
     setenv("SIM_REVEAL", text, 1);
     seed[1] = 2;

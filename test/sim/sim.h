@@ -193,13 +193,15 @@ struct subscription {
     bool dedicated;   /* placed at the runtime of its organization */
     const char *tier; /* its plan */
     int orders;
-    bool active;       /* the newest of its events that were sent */
-    int64_t time_us;   /* of it */
-    char name[256];    /* that the naming rule gives, while its id is its number */
-    bool foreign_name; /* somebody else's object has it */
-    bool doomed;       /* may fail, and needs a human */
-    bool purged;       /* a purge was asked for and is due */
-    bool restored;     /* it was terminated before: what a purge had to leave is told of it still */
+    int chunk_size;     /* that its newest created event ordered */
+    uint32_t revisions; /* of its created events since there was no workspace, a bit each */
+    bool active;        /* the newest of its events that were sent */
+    int64_t time_us;    /* of it */
+    char name[256];     /* that the naming rule gives, while its id is its number */
+    bool foreign_name;  /* somebody else's object has it */
+    bool doomed;        /* may fail, and needs a human */
+    bool purged;        /* a purge was asked for and is due */
+    bool restored; /* it was terminated before: what a purge had to leave is told of it still */
 };
 
 struct world {
