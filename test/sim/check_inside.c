@@ -55,12 +55,18 @@ static bool open_runtime_key(const struct found *f, enum product p, char clear[S
 static void check_langflow_key(const struct found *f)
 {
     char clear[SECRET_TEXT_MAX + 1];
-    const char *there = json_str(cJSON_GetArrayItem(json_get(f->workspace, "keys"), 0), "api_key");
+    const cJSON *key;
     if (!open_runtime_key(f, PRODUCT_LANGFLOW, clear)) {
         bad(f, "no key of its Langflow user is kept that opens");
-    } else if (!str_eq(there, clear)) {
-        bad(f, "the key %s of its Langflow user is kept, %s exists", clear, there);
+        return;
     }
+    cJSON_ArrayForEach(key, json_get(f->workspace, "keys"))
+    {
+        if (str_eq(json_str(key, "api_key"), clear)) {
+            return;
+        }
+    }
+    bad(f, "the key %s of its Langflow user is kept, and the user has no such one", clear);
 }
 
 static bool has_token(const cJSON *tenant, const char *token)

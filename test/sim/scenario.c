@@ -22,6 +22,7 @@ enum {
     REPLAY_DEADLINE_MS = 24 * 3600 * 1000,
     COPIES_MAX = 3,
     RETENTION_DAYS = 30,
+    LATER_MAX_MS = 20 * 1000,
 };
 
 /* ---- events ---- */
@@ -272,7 +273,11 @@ static void draw_faults(void)
         *means[i] = sim_chance(0.3) ? sim_between(5, 60) : 0;
     }
     f->meddling = sim_chance(0.4);
-    f->late_max_ms = world.late_max_ms;
+    f->late_max_ms = world.late ? world.late_max_ms + LATER_MAX_MS : world.late_max_ms;
+    f->request[R_LATE] = world.late ? 0.03 : f->request[R_LATE];
+    f->request[R_UNKEPT] = world.forgetful ? f->request[R_UNKEPT] : 0;
+    f->restore_s = world.forgetful ? sim_between(2, 30) : 0;
+    f->rename_s = world.renaming ? sim_between(2, 30) : 0;
 }
 
 static struct proc *any_proc(void)
@@ -289,6 +294,8 @@ enum trouble {
     T_RELOAD,
     T_STEP,
     T_KAFKA,
+    T_RESTORE,
+    T_RENAME,
     T_KINDS
 };
 
@@ -298,7 +305,8 @@ static int64_t mean_of(enum trouble t)
     const int64_t means[T_KINDS + 1] = {
         [T_PAUSE] = f->pause_s,   [T_RESTART] = f->restart_s, [T_FREEZE] = f->freeze_s,
         [T_OUTAGE] = f->outage_s, [T_DRAIN] = f->drain_s,     [T_RELOAD] = f->reload_s,
-        [T_STEP] = f->step_s,     [T_KAFKA] = f->kafka_s};
+        [T_STEP] = f->step_s,     [T_KAFKA] = f->kafka_s,     [T_RESTORE] = f->restore_s,
+        [T_RENAME] = f->rename_s};
     return means[t];
 }
 
@@ -339,6 +347,12 @@ static void strike(enum trouble t)
         return;
     case T_KAFKA:
         kafka_outage(sim_between(100 * MS, 15 * SECOND));
+        return;
+    case T_RESTORE:
+        server_restored();
+        return;
+    case T_RENAME:
+        server_renames();
         return;
     case T_KINDS:
         return;
@@ -544,13 +558,14 @@ static void let_pass(int64_t for_us)
 }
 
 /* What is made from here on is new, and what the facade opens again. */
-static void forget_revisions(void)
+static void forget_what_is_gone(void)
 {
     for (size_t i = 0; i < world.n_subscriptions; i++) {
         struct subscription *s = &world.subscriptions[i];
         const struct db_config *c = db_config(world.db, s->uuid);
         bool kept = c && c->workspace_id && !world.dialects.facade;
         s->revisions = s->active || kept ? s->revisions : 0;
+        s->surplus = s->surplus && (s->active || kept || s->shaken);
     }
 }
 
@@ -572,7 +587,47 @@ static void settle(void)
                        kafka_quiet() ? "taken in" : "not taken in", run ? "run" : "do not run");
         }
     }
-    forget_revisions();
+    forget_what_is_gone();
+}
+
+/* ---- what the next event mends ---- */
+
+void subscription_shaken(const char *uuid, bool late)
+{
+    for (size_t i = 0; i < world.n_subscriptions; i++) {
+        struct subscription *s = &world.subscriptions[i];
+        bool it = str_eq(s->uuid, uuid);
+        s->shaken = s->shaken || it;
+        s->surplus = s->surplus || (it && late && !world.dialects.facade);
+    }
+}
+
+/* One more order says what is wanted anyway. */
+static bool order_again(struct subscription *s)
+{
+    bool again = s->shaken && !world.breach[0];
+    s->shaken = false;
+    if (again && s->active) {
+        order_created(s, SECOND);
+    } else if (again && s->orders > 0) {
+        order_terminated(s, SECOND);
+    }
+    return again;
+}
+
+/* The storm's end, and the promise. */
+static void come_to_rest(void)
+{
+    bool again = false;
+    settle();
+    check_promise();
+    for (size_t i = 0; i < world.n_subscriptions; i++) {
+        again = order_again(&world.subscriptions[i]) || again;
+    }
+    if (again) {
+        settle();
+        check_promise();
+    }
 }
 
 /* ---- what people mend ---- */
@@ -640,8 +695,7 @@ static void act_orders(void)
         post_malformed(span);
     }
     storm(span);
-    settle();
-    check_promise();
+    come_to_rest();
     mend();
 }
 
@@ -655,8 +709,7 @@ static void act_terminations(void)
         }
     }
     storm(span);
-    settle();
-    check_promise();
+    come_to_rest();
 }
 
 static void everybody_leaves(void)
@@ -708,8 +761,7 @@ static void act_retention(void)
         }
     }
     storm(span);
-    settle();
-    check_promise();
+    come_to_rest();
 }
 
 /* Events that are days late may still be on their way. */
@@ -757,6 +809,9 @@ static void begin(uint64_t seed, bool trace)
     random_begin(seed);
     draw_dialects(&world.dialects);
     world.db_offset_us = sim_between(-3 * SECOND, 3 * SECOND);
+    world.forgetful = sim_chance(0.15);
+    world.renaming = sim_chance(0.15);
+    world.late = sim_chance(0.1);
     world.n_partitions = (size_t)sim_between(1, PARTITIONS_MAX_SIM);
     /* How late a server may still act is what the setting says; 1.8 commits later than it answers.
      */

@@ -267,6 +267,20 @@ bool product_remove(enum product p, const char *id)
     return answer.status >= 200 && answer.status <= 299;
 }
 
+bool product_rename(enum product p, const char *id, const char *credential, const char *name)
+{
+    char path[200];
+    struct exchange_request r;
+    bool user = p == PRODUCT_LANGFLOW;
+    snprintf(path, sizeof(path), "%s/%s", user ? "users" : "datasets", id);
+    request(&r, p, user ? METHOD_PATCH : METHOD_PUT, path);
+    r.credential = credential;
+    buf_addf(&r.body, "{\"%s\":\"%s\"}", user ? "username" : "name", name);
+    struct exchange_response answer = product_ask(of(p), &r);
+    exchange_request_done(&r);
+    return answer.status == 200 && (user || strstr(answer.body, "\"code\":0"));
+}
+
 static void template(const char *name)
 {
     struct exchange_request r;
