@@ -379,17 +379,18 @@ static void check_tenant(const struct look *l, const cJSON *tenant)
     const char *email = json_str(tenant, "email"), *id = json_str(tenant, "id");
     int keys = cJSON_GetArraySize(json_get(tenant, "keys"));
     for (size_t i = 0; i < world.n_subscriptions; i++) {
+        const struct subscription *s = &world.subscriptions[i];
         const struct found *f = &l->of[i];
         char hex[33];
-        uuid_hex(f->s->uuid, hex);
+        uuid_hex(s->uuid, hex);
         if (!str_starts(email + strlen("sub-"), hex)) {
             continue;
         }
-        if (!f->s->shaken &&
+        if (!s->shaken &&
             !(f->config && f->config->tenant_id && str_eq(f->config->tenant_id, id))) {
             bad(f, "tenant %s (%s) is not recorded", id, email);
         }
-        if (!f->s->shaken && (f->s->surplus ? keys < 1 : keys != 1)) {
+        if (!s->shaken && (s->surplus ? keys < 1 : keys != 1)) {
             bad(f, "tenant %s has %d keys", email, keys);
         }
         return;
@@ -473,14 +474,15 @@ void check_promise(void)
     sort_out(&l, l.workspaces, true);
     sort_out(&l, l.collections, false);
     for (size_t i = 0; i < n; i++) {
-        struct found *f = &l.of[i];
-        if (f->s->shaken) {
+        const struct subscription *s = &world.subscriptions[i];
+        const struct found *f = &l.of[i];
+        if (s->shaken) {
             check_shaken(f);
-        } else if (f->s->doomed && f->s->active) {
-            if (f->workspaces > 1 || f->collections > (f->s->surplus ? 2 : 1)) {
+        } else if (s->doomed && s->active) {
+            if (f->workspaces > 1 || f->collections > (s->surplus ? 2 : 1)) {
                 bad(f, "%d workspaces, %d collections", f->workspaces, f->collections);
             }
-        } else if (f->s->active) {
+        } else if (s->active) {
             check_active(f, json_get(l.tenants, "tenants"));
         } else {
             check_gone(f);
