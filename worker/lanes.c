@@ -1,6 +1,5 @@
 #include "lanes.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 
 #include "base/str.h"
@@ -61,6 +60,12 @@ size_t lanes_room(size_t places, size_t in_hand, size_t in_lane)
     return left > in_lane ? (left - in_lane + 1) / 2 : 0;
 }
 
+static void add_number(struct buf *out, const char *before, int64_t n)
+{
+    buf_adds(out, before);
+    buf_add_i64(out, n);
+}
+
 /* With one runtime alone there is nobody to leave places to. */
 static void add_rooms(const struct config *config, struct executor *x, struct buf *out)
 {
@@ -73,9 +78,11 @@ static void add_rooms(const struct config *config, struct executor *x, struct bu
         size_t open = upstreams_room(executor_upstreams(x), name);
         buf_adds(out, i ? "," : "");
         buf_add_json(out, name);
-        buf_addf(out, ":%zu", open < room ? open : room);
+        buf_addc(out, ':');
+        buf_add_i64(out, (int64_t)(open < room ? open : room));
     }
-    buf_addf(out, "},\"room_else\":%zu", alone ? places : lanes_room(places, in_hand, 0));
+    buf_addc(out, '}');
+    add_number(out, ",\"room_else\":", (int64_t)(alone ? places : lanes_room(places, in_hand, 0)));
 }
 
 static void add_round(const struct lanes *l, struct buf *out)
@@ -84,13 +91,16 @@ static void add_round(const struct lanes *l, struct buf *out)
     for (size_t i = 0; i < l->n; i++) {
         buf_adds(out, i ? "," : "");
         buf_add_json(out, l->list[i].name);
-        buf_addf(out, ":\"%s\"", l->list[i].organization);
+        buf_adds(out, ":\"");
+        buf_adds(out, l->list[i].organization);
+        buf_addc(out, '"');
     }
     buf_adds(out, "},\"credit\":{");
     for (size_t i = 0; i < l->n; i++) {
         buf_adds(out, i ? "," : "");
         buf_add_json(out, l->list[i].name);
-        buf_addf(out, ":%" PRId64, l->list[i].credit);
+        buf_addc(out, ':');
+        buf_add_i64(out, l->list[i].credit);
     }
     buf_addc(out, '}');
 }
@@ -98,13 +108,13 @@ static void add_round(const struct lanes *l, struct buf *out)
 void lanes_policy(const struct lanes *l, const struct config *config, struct executor *x,
                   struct buf *out)
 {
-    buf_addf(out,
-             "{\"organization_max\":%" PRId64 ",\"runtime_max\":%" PRId64
-             ",\"weights\":{\"free\":%" PRId64 ",\"plus\":%" PRId64 ",\"pro\":%" PRId64
-             ",\"enterprise\":%" PRId64 "},",
-             config->scheduling_organization_max, config->scheduling_runtime_max,
-             config->scheduling_weight_free, config->scheduling_weight_plus,
-             config->scheduling_weight_pro, config->scheduling_weight_enterprise);
+    add_number(out, "{\"organization_max\":", config->scheduling_organization_max);
+    add_number(out, ",\"runtime_max\":", config->scheduling_runtime_max);
+    add_number(out, ",\"weights\":{\"free\":", config->scheduling_weight_free);
+    add_number(out, ",\"plus\":", config->scheduling_weight_plus);
+    add_number(out, ",\"pro\":", config->scheduling_weight_pro);
+    add_number(out, ",\"enterprise\":", config->scheduling_weight_enterprise);
+    buf_adds(out, "},");
     add_rooms(config, x, out);
     add_round(l, out);
     buf_addc(out, '}');

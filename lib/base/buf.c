@@ -7,7 +7,7 @@
 
 #include "base/str.h"
 
-enum { BUF_FIRST_CAP = 128 };
+enum { BUF_FIRST_CAP = 128, DIGITS_MAX = 20 };
 
 static const char replacement[] = "\xEF\xBF\xBD"; /* U+FFFD */
 
@@ -86,6 +86,20 @@ int buf_addc(struct buf *b, char c)
     return buf_add(b, &c, 1);
 }
 
+int buf_add_i64(struct buf *b, int64_t n)
+{
+    char text[DIGITS_MAX + 1];
+    size_t at = sizeof(text);
+    uint64_t left = n < 0 ? 0 - (uint64_t)n : (uint64_t)n;
+    do {
+        text[--at] = (char)('0' + left % 10);
+        left /= 10;
+    } while (left > 0);
+    if (n < 0)
+        text[--at] = '-';
+    return buf_add(b, text + at, sizeof(text) - at);
+}
+
 int buf_vaddf(struct buf *b, const char *fmt, va_list ap)
 {
     va_list again;
@@ -137,6 +151,12 @@ static int add_escaped(struct buf *b, char c)
     }
 }
 
+/* ASCII that stands in a JSON string as it is: nearly everything. */
+static bool is_plain(char c)
+{
+    return c >= 0x20 && c != '"' && c != '\\' && (unsigned char)c < 0x80;
+}
+
 int buf_add_jsonn(struct buf *b, const char *s, size_t n)
 {
     if (!s)
@@ -144,9 +164,12 @@ int buf_add_jsonn(struct buf *b, const char *s, size_t n)
     buf_addc(b, '"');
     size_t start = 0; /* of the run that is copied as it is */
     for (size_t i = 0; i < n;) {
+        if (is_plain(s[i])) {
+            i++;
+            continue;
+        }
         size_t step = str_utf8_step(s + i, n - i);
-        bool plain = step > 0 && (unsigned char)s[i] >= 0x20 && s[i] != '"' && s[i] != '\\';
-        if (plain) {
+        if (step > 1) {
             i += step;
             continue;
         }

@@ -690,8 +690,10 @@ static int add_number(struct buf *b, double v)
 {
     if (!isfinite(v))
         return buf_add(b, "null", 4);
+    if (v == 0 && signbit(v))
+        return buf_add(b, "-0", 2);
     if (v == trunc(v) && fabs(v) <= (double)json_safe_max)
-        return buf_addf(b, "%.0f", v);
+        return buf_add_i64(b, (int64_t)v);
     char text[32];
     for (int digits = 15; digits <= 17; digits++) {
         snprintf(text, sizeof(text), "%.*g", digits, v);

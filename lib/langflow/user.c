@@ -370,8 +370,8 @@ static void not_listed(struct driver_op *op)
     op->pages = 0;
     if (pages && op->empty_looks++ == 0) {
         langflow_settle(op); /* pages of a list without order may miss one */
-    } else if (by_id && !op->username && !op->wide && langflow_since(op, 10)) {
-        op->wide = true; /* its tenant may have renamed it */
+    } else if (by_id && (!op->username || op->vanishing) && !op->wide && langflow_since(op, 10)) {
+        op->wide = true; /* somebody may have renamed it */
     } else if (by_id && op->vanishing) {
         forget_user(op);
     } else if (by_id && op->target->observe) {

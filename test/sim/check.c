@@ -10,6 +10,7 @@
 
 #include "base/json.h"
 #include "base/str.h"
+#include "check.h"
 #include "naming/naming.h"
 #include "sim.h"
 #include "upstream.h"
@@ -112,22 +113,12 @@ void check_request(struct proc *p, const struct exchange_request *r, const char 
 
 /* ---- when all is quiet ---- */
 
-/* What is there of one subscription. */
-struct found {
-    const struct subscription *s;
-    const struct db_config *config;
-    const cJSON *workspace, *collection; /* one of them, as the stand-in lists it */
-    int workspaces, collections;
-};
-
 struct look {
     cJSON *workspaces, *collections, *tenants;
     struct found of[SUBSCRIPTIONS_MAX];
 };
 
-static void bad(const struct found *f, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-static void bad(const struct found *f, const char *fmt, ...)
+void bad(const struct found *f, const char *fmt, ...)
 {
     char text[WORDS_MAX / 2];
     va_list ap;
@@ -143,11 +134,14 @@ static struct found *owner_of(struct look *l, const cJSON *entry, bool workspace
     const char *id = json_str(entry, "object.id"), *mark = json_str(entry, "marker");
     for (size_t i = 0; i < world.n_subscriptions; i++) {
         struct found *f = &l->of[i];
+        const char *name = json_str(entry, "object.name");
         naming_marker(f->s->uuid, marker);
         const char *recorded = !f->config  ? NULL
                                : workspace ? f->config->workspace_id
                                            : f->config->collection_id;
-        if ((mark && str_eq(mark, marker)) || (recorded && str_eq(recorded, id))) {
+        /* RAGFlow's Go server keeps no description of what it makes: the marker is its name. */
+        if ((mark && str_eq(mark, marker)) || (recorded && str_eq(recorded, id)) ||
+            (name && str_starts(name, marker))) {
             return f;
         }
     }
@@ -170,48 +164,38 @@ static void sort_out(struct look *l, const cJSON *objects, bool workspace)
             f->workspaces++;
             f->workspace = one;
         } else {
+            bool recorded = f->config && f->config->collection_id &&
+                            str_eq(json_str(one, "object.id"), f->config->collection_id);
             f->collections++;
-            f->collection = one;
+            f->collection = recorded || !f->collection ? one : f->collection;
         }
     }
 }
 
-static int live_keys(const char *uuid, const char **prefix)
+static int live_keys(const char *uuid, size_t *at)
 {
     const struct db_key *k;
     int n = 0;
     for (size_t i = 0; (k = db_key_at(world.db, i)); i++) {
         if (str_eq(k->subscription, uuid) && !k->revoked) {
             n++;
-            *prefix = k->prefix;
+            *at = i;
         }
     }
     return n;
 }
 
-static const cJSON *named(const cJSON *list, const char *name)
+/* A tenant may have some more. */
+static bool has_flow(const cJSON *flows, const char *id)
 {
     const cJSON *one;
-    cJSON_ArrayForEach(one, list)
+    int ours = 0, there = 0;
+    cJSON_ArrayForEach(one, flows)
     {
-        if (str_eq(json_str(one, "name"), name)) {
-            return one;
-        }
+        ours += !str_eq(json_str(one, "description"), THEIRS);
+        there += str_eq(json_str(one, "id"), id);
     }
-    return NULL;
-}
-
-static void check_collection_known(const struct found *f)
-{
-    const char *told =
-        world.dialects.facade
-            ? json_str(f->workspace, "object.variables.ragflow_collection_id")
-            : json_str(named(json_get(f->workspace, "variables"), "ragflow_collection_id"),
-                       "value");
-    if (f->s->rag && !str_eq(told ? told : "", json_str(f->collection, "object.id"))) {
-        bad(f, "the workspace knows collection %s, %s exists", told ? told : "(none)",
-            json_str(f->collection, "object.id"));
-    }
+    return ours == 1 && there == 1;
 }
 
 static void check_account(const struct found *f)
@@ -225,14 +209,13 @@ static void check_account(const struct found *f)
     if (json_bool(f->workspace, "object.is_superuser", true)) {
         bad(f, "the user is a superuser");
     }
-    if (cJSON_GetArraySize(flows) != 1 ||
-        !str_eq(json_str(cJSON_GetArrayItem(flows, 0), "id"), flow)) {
+    if (!has_flow(flows, flow)) {
         bad(f, "it has %d flows, or another than %s", cJSON_GetArraySize(flows), flow);
     }
     if (!f->config->flow_id || !str_eq(f->config->flow_id, flow)) {
         bad(f, "flow %s is recorded, %s exists", f->config->flow_id, flow);
     }
-    if (cJSON_GetArraySize(keys) != 1) {
+    if (f->s->surplus ? cJSON_GetArraySize(keys) < 1 : cJSON_GetArraySize(keys) != 1) {
         bad(f, "the user has %d API keys", cJSON_GetArraySize(keys));
     }
     if (cJSON_GetArraySize(json_get(f->workspace, "projects")) != 1) {
@@ -240,10 +223,10 @@ static void check_account(const struct found *f)
     }
 }
 
-static void check_active(const struct found *f)
+static void check_active(const struct found *f, const cJSON *tenants)
 {
     const struct db_config *c = f->config;
-    const char *prefix = NULL;
+    size_t key = 0;
     if (!c) {
         bad(f, "nothing is recorded");
         return;
@@ -251,7 +234,8 @@ static void check_active(const struct found *f)
     if (!str_eq(c->status, "ready")) {
         bad(f, "its status is %s", c->status);
     }
-    if (f->workspaces != 1 || f->collections != (f->s->rag ? 1 : 0)) {
+    bool one_more = f->s->surplus && f->s->rag && f->collections == 2;
+    if (f->workspaces != 1 || (f->collections != (f->s->rag ? 1 : 0) && !one_more)) {
         bad(f, "%d workspaces, %d collections", f->workspaces, f->collections);
         return;
     }
@@ -265,23 +249,26 @@ static void check_active(const struct found *f)
         bad(f, "collection %s is recorded, %s exists", c->collection_id,
             f->collection ? json_str(f->collection, "object.id") : "none");
     }
-    int keys = live_keys(f->s->uuid, &prefix);
-    if (keys != 1 || !c->api_key || !str_eq(c->api_key, prefix)) {
+    int keys = live_keys(f->s->uuid, &key);
+    if (keys != 1 || !c->api_key || !str_eq(c->api_key, db_key_at(world.db, key)->prefix)) {
         bad(f, "%d live keys, %s is recorded", keys, c->api_key);
+        return;
     }
     const char *name = json_str(f->workspace, "object.name");
     name = name ? name : json_str(f->workspace, "object.username");
-    if (!str_eq(name, c->name) || !str_eq(name, f->s->name) ||
-        (f->collection && !str_eq(json_str(f->collection, "object.name"), name))) {
+    if (!str_eq(f->s->name, c->name) ||
+        (!f->s->renamed[PRODUCT_LANGFLOW] && !str_eq(name, c->name)) ||
+        (f->collection && !f->s->renamed[PRODUCT_RAGFLOW] &&
+         !str_eq(json_str(f->collection, "object.name"), c->name))) {
         bad(f, "its name is %s, recorded %s, ordered %s", name, c->name, f->s->name);
     }
     if (c->residue && !f->s->restored) {
         bad(f, "residue: %s", c->residue);
     }
-    check_collection_known(f);
     if (!world.dialects.facade) {
         check_account(f);
     }
+    check_inside(f, key, tenants);
 }
 
 static void check_closed(const struct found *f)
@@ -290,7 +277,7 @@ static void check_closed(const struct found *f)
     if (json_bool(f->workspace, "object.is_active", true)) {
         bad(f, "the kept user is active");
     }
-    if (cJSON_GetArraySize(json_get(f->workspace, "keys")) > 0) {
+    if (cJSON_GetArraySize(json_get(f->workspace, "keys")) > 0 && !f->s->surplus) {
         bad(f, "the kept user has API keys");
     }
     cJSON_ArrayForEach(v, json_get(f->workspace, "variables"))
@@ -304,7 +291,7 @@ static void check_closed(const struct found *f)
 static void check_gone(const struct found *f)
 {
     const struct db_config *c = f->config;
-    const char *prefix = NULL;
+    size_t key;
     bool kept = world.dialects.keep && !f->s->purged;
     if (f->collections > 0) {
         bad(f, "%d collections are left", f->collections);
@@ -312,8 +299,13 @@ static void check_gone(const struct found *f)
     if (f->workspaces > (kept ? 1 : 0)) {
         bad(f, "%d workspaces are left", f->workspaces);
     }
-    if (live_keys(f->s->uuid, &prefix) > 0) {
+    if (live_keys(f->s->uuid, &key) > 0) {
         bad(f, "a live key is left");
+    }
+    for (int p = 0; p < PRODUCT_MAX; p++) {
+        if (db_runtime_key(world.db, f->s->uuid, (enum product)p).data) {
+            bad(f, "a sealed key of its account at %s is left", product_name((enum product)p));
+        }
     }
     if (!c) {
         if (f->workspaces > 0) {
@@ -333,6 +325,18 @@ static void check_gone(const struct found *f)
     }
     if (f->workspace && !world.dialects.facade) {
         check_closed(f);
+    }
+}
+
+/*
+ * Whatever its servers lost, and however late they were: names that are unique there keep a second
+ * one from being made. RAGFlow's are not.
+ */
+static void check_shaken(const struct found *f)
+{
+    int most = world.dialects.facade ? 1 : 2;
+    if (f->workspaces > 1 || f->collections > most) {
+        bad(f, "%d workspaces, %d collections", f->workspaces, f->collections);
     }
 }
 
@@ -370,15 +374,28 @@ static void check_foreign(const struct upstream_world *u, const cJSON *objects, 
     }
 }
 
-static bool recorded_tenant(const struct look *l, const char *id)
+static void check_tenant(const struct look *l, const cJSON *tenant)
 {
+    const char *email = json_str(tenant, "email"), *id = json_str(tenant, "id");
+    int keys = cJSON_GetArraySize(json_get(tenant, "keys"));
     for (size_t i = 0; i < world.n_subscriptions; i++) {
-        const struct db_config *c = l->of[i].config;
-        if (c && c->tenant_id && str_eq(c->tenant_id, id)) {
-            return true;
+        const struct subscription *s = &world.subscriptions[i];
+        const struct found *f = &l->of[i];
+        char hex[33];
+        uuid_hex(s->uuid, hex);
+        if (!str_starts(email + strlen("sub-"), hex)) {
+            continue;
         }
+        if (!s->shaken &&
+            !(f->config && f->config->tenant_id && str_eq(f->config->tenant_id, id))) {
+            bad(f, "tenant %s (%s) is not recorded", id, email);
+        }
+        if (!s->shaken && (s->surplus ? keys < 1 : keys != 1)) {
+            bad(f, "tenant %s has %d keys", email, keys);
+        }
+        return;
     }
-    return false;
+    sim_breach("tenant %s (%s) is nobody's", id, email);
 }
 
 /* Accounts of subscriptions begin with "sub-", those of organizations with "org-". */
@@ -388,13 +405,10 @@ static void check_tenants(const struct look *l)
     int organizations = 0;
     cJSON_ArrayForEach(one, json_get(l->tenants, "tenants"))
     {
-        const char *email = json_str(one, "email"), *id = json_str(one, "id");
-        if (str_starts(email, "org-")) {
-            organizations++;
-        } else if (str_starts(email, "sub-") && !recorded_tenant(l, id)) {
-            sim_breach("tenant %s (%s) is nobody's", id, email);
-        } else if (str_starts(email, "sub-") && cJSON_GetArraySize(json_get(one, "keys")) != 1) {
-            sim_breach("tenant %s has %d keys", email, cJSON_GetArraySize(json_get(one, "keys")));
+        const char *email = json_str(one, "email");
+        organizations += str_starts(email, "org-");
+        if (str_starts(email, "sub-")) {
+            check_tenant(l, one);
         }
     }
     /* One at each runtime where they have something. */
@@ -416,8 +430,8 @@ static void check_records(void)
         const struct db_subscription *s = db_subscription(world.db, j->subscription);
         bool may = false;
         for (size_t k = 0; k < world.n_subscriptions; k++) {
-            may = may || (world.subscriptions[k].doomed &&
-                          str_eq(world.subscriptions[k].uuid, j->subscription));
+            const struct subscription *of = &world.subscriptions[k];
+            may = may || ((of->doomed || of->shaken) && str_eq(of->uuid, j->subscription));
         }
         if (j->state == JOB_FAILED && s && s->generation == j->generation && !may) {
             sim_breach("job %" PRId64 " of %s (%s) failed at %s, and needed no human: %s: %s",
@@ -431,7 +445,7 @@ static void check_records(void)
         for (size_t k = 0; k < world.n_subscriptions; k++) {
             s = str_eq(world.subscriptions[k].uuid, e->subscription) ? &world.subscriptions[k] : s;
         }
-        if (open && s && !s->doomed) {
+        if (open && s && !s->doomed && !s->shaken) {
             sim_breach("effect %" PRId64 " of %s is %s: %s", e->id, e->subscription, e->state,
                        e->operation);
         }
@@ -460,13 +474,16 @@ void check_promise(void)
     sort_out(&l, l.workspaces, true);
     sort_out(&l, l.collections, false);
     for (size_t i = 0; i < n; i++) {
-        struct found *f = &l.of[i];
-        if (f->s->doomed && f->s->active) {
-            if (f->workspaces > 1 || f->collections > 1) {
+        const struct subscription *s = &world.subscriptions[i];
+        const struct found *f = &l.of[i];
+        if (s->shaken) {
+            check_shaken(f);
+        } else if (s->doomed && s->active) {
+            if (f->workspaces > 1 || f->collections > (s->surplus ? 2 : 1)) {
                 bad(f, "%d workspaces, %d collections", f->workspaces, f->collections);
             }
-        } else if (f->s->active) {
-            check_active(f);
+        } else if (s->active) {
+            check_active(f, json_get(l.tenants, "tenants"));
         } else {
             check_gone(f);
         }

@@ -268,6 +268,9 @@ void db_free(struct db *db)
     }
     free(db->organizations);
     free(db->turns);
+    for (size_t i = 0; i < KEPT_MAX; i++) {
+        kept_free(&db->kept[i]);
+    }
     free(db->undo);
     free(db->old);
     free(db->list);
@@ -593,6 +596,22 @@ const struct db_effect *db_effect_at(const struct db *db, size_t i)
 const struct db_key *db_key_at(const struct db *db, size_t i)
 {
     return at(&db->keys, i);
+}
+
+struct db_bytes db_key_hash_at(const struct db *db, size_t i)
+{
+    return ((const struct key_row *)db->keys.rows[i])->hash;
+}
+
+struct db_bytes db_key_sealed_at(const struct db *db, size_t i)
+{
+    return ((const struct key_row *)db->keys.rows[i])->sealed;
+}
+
+struct db_bytes db_runtime_key(const struct db *db, const char *uuid, enum product product)
+{
+    const struct subscription_row *s = db_find_subscription(db, uuid);
+    return s && s->config ? s->config->keys[product].sealed : (struct db_bytes){0};
 }
 
 const struct db_subscription *db_subscription(const struct db *db, const char *uuid)

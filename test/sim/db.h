@@ -26,6 +26,7 @@ struct db_options {
     void (*violated)(void *ctx, const char *what); /* a constraint of the schema, an edge that the
                                                       machine does not have, ...: says which */
     void *ctx;
+    bool named; /* results bear their columns' names, which the worker never asks for */
 };
 
 /* Empty and migrated. Ends the process where memory ends: this is a test. */
@@ -68,6 +69,12 @@ struct db_subscription {
     const char *spec; /* JSON, NULL */
 };
 
+/* bytea; data NULL: SQL NULL. */
+struct db_bytes {
+    const unsigned char *data;
+    size_t len;
+};
+
 struct db_config {
     char subscription[UUID_TEXT];
     const char *name, *runtime_name, *workspace_id, *flow_id, *collection_id, *tenant_id, *api_key,
@@ -108,9 +115,15 @@ const struct db_job *db_job_at(const struct db *db, size_t i);
 const struct db_effect *db_effect_at(const struct db *db, size_t i);
 const struct db_key *db_key_at(const struct db *db, size_t i);
 
+/* The API key of the same position: what it hashes to, and itself, sealed. */
+struct db_bytes db_key_hash_at(const struct db *db, size_t i);
+struct db_bytes db_key_sealed_at(const struct db *db, size_t i);
+
 /* Of one subscription; NULL: none. */
 const struct db_subscription *db_subscription(const struct db *db, const char *uuid);
 const struct db_config *db_config(const struct db *db, const char *uuid);
+/* The sealed key of its account at the product (agent_runtime_key). */
+struct db_bytes db_runtime_key(const struct db *db, const char *uuid, enum product product);
 const struct db_job *db_live_job(const struct db *db, const char *uuid);
 /* The effect whose intent was committed for this X-Request-Id; NULL: none. */
 const struct db_effect *db_effect_of(const struct db *db, const char *request_id);

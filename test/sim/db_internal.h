@@ -13,12 +13,6 @@
 #include "base/buf.h"
 #include "db.h"
 
-/* bytea; data NULL: SQL NULL. */
-struct db_bytes {
-    const unsigned char *data;
-    size_t len;
-};
-
 enum db_event_verdict { EVENT_APPLIED, EVENT_REPEATED, EVENT_STALE, EVENT_DUPLICATE };
 extern const char *const db_event_verdicts[];
 
@@ -235,6 +229,14 @@ enum claim_met {
     MET_DUE = 1 << 10
 };
 
+/* A document that was read, by its text. */
+enum { KEPT_MAX = 16 };
+struct kept {
+    char *text;
+    cJSON *tree;
+};
+void kept_free(struct kept *k);
+
 struct db {
     struct db_options options;
     int64_t now_us;
@@ -266,6 +268,8 @@ struct db {
     struct turn *turns; /* scratch of claims */
     size_t n_turns, cap_turns;
     struct buf text; /* scratch */
+    struct kept kept[KEPT_MAX];
+    size_t n_kept; /* ever */
     struct arena_chunk *chunks;
     size_t chunk_left;
     char *chunk_at;
@@ -307,6 +311,8 @@ bool db_bytea(struct db *db, int i, struct db_bytes *out);
 bool db_step(struct db *db, int i, enum job_step *out); /* STEP_MAX for NULL */
 /* cJSON_Delete; NULL for NULL. */
 bool db_json(struct db *db, int i, cJSON **out);
+/* The same, where few documents come again and again: read once, and the database's. */
+bool db_json_kept(struct db *db, int i, const cJSON **out);
 /* bigint[]; *n is SIZE_MAX for NULL. *out is the arena's. */
 bool db_ids(struct db *db, int i, int64_t **out, size_t *n);
 

@@ -118,6 +118,34 @@ bool db_json(struct db *db, int i, cJSON **out)
     return !text || *out || db_refuse(db, bad_text, "a parameter is no JSON");
 }
 
+void kept_free(struct kept *k)
+{
+    free(k->text);
+    cJSON_Delete(k->tree);
+    *k = (struct kept){0};
+}
+
+bool db_json_kept(struct db *db, int i, const cJSON **out)
+{
+    const char *text = db_text(db, i);
+    cJSON *tree = NULL;
+    *out = NULL;
+    for (size_t k = 0; text && k < KEPT_MAX && db->kept[k].text; k++) {
+        if (str_eq(db->kept[k].text, text)) {
+            *out = db->kept[k].tree;
+            return true;
+        }
+    }
+    if (!text || !db_json(db, i, &tree)) {
+        return !text;
+    }
+    struct kept *k = &db->kept[db->n_kept++ % KEPT_MAX];
+    kept_free(k);
+    *k = (struct kept){str_dup(text), tree};
+    *out = tree;
+    return true;
+}
+
 bool db_ids(struct db *db, int i, int64_t **out, size_t *n)
 {
     const char *at = db_text(db, i);
@@ -361,10 +389,14 @@ static const struct {
     [S_SCHEMA_VERSION] = COLUMNS(COLUMN("coalesce")),
 };
 
+/* A claim's many names would cost more than all the rest of it. */
+static PGresAttDesc nameless[ARRAY_LEN(claim_columns)];
+
 PGresult *db_result(const struct db *db)
 {
     PGresult *res = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
-    if (!res || !PQsetResultAttrs(res, shapes[db->statement].n, shapes[db->statement].columns)) {
+    PGresAttDesc *columns = db->options.named ? shapes[db->statement].columns : nameless;
+    if (!res || !PQsetResultAttrs(res, shapes[db->statement].n, columns)) {
         abort();
     }
     return res;

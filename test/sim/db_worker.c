@@ -141,7 +141,7 @@ struct claim {
     int64_t *only;
     size_t n_only; /* SIZE_MAX: all */
     size_t n_dead; /* of the list: they were taken over */
-    cJSON *policy;
+    const cJSON *policy;
     int64_t organization_max, lane_max; /* INT64_MAX: none */
     size_t n_walking;                   /* lanes */
 };
@@ -241,7 +241,7 @@ static const cJSON *member(const cJSON *object, const char *name)
 
 static bool read_policy(struct db *db, struct claim *c)
 {
-    if (!db_json(db, 6, &c->policy)) {
+    if (!db_json_kept(db, 6, &c->policy)) {
         return false;
     }
     c->organization_max = number_in(c->policy, "organization_max", INT64_MAX);
@@ -520,7 +520,6 @@ static void claim(struct db *db, struct claim *c)
     } else if (read_policy(db, c)) {
         walk(db, c);
     }
-    cJSON_Delete(c->policy);
 }
 
 PGresult *db_jobs_claim(struct db *db)

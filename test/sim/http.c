@@ -127,16 +127,50 @@ static bool waited_for(const struct http_call *c)
     return c->http && !c->answered;
 }
 
+/* What a server that does not keep it says to have deleted. */
+static struct exchange_response pretend(const struct http_call *c)
+{
+    static char ragflow[] = "{\"code\":0,\"data\":{\"success_count\":1}}",
+                langflow[] = "{\"detail\":\"deleted\"}", none[] = "";
+    char *body = world.dialects.facade ? none : c->product == PRODUCT_RAGFLOW ? ragflow : langflow;
+    struct exchange_response r = {.sent = true,
+                                  .status = world.dialects.facade ? 204 : 200,
+                                  .body = body,
+                                  .body_len = strlen(body),
+                                  .retry_after_ms = -1};
+    str_copy(r.content_type, sizeof(r.content_type), "application/json");
+    return r;
+}
+
+/* too_late: later than any request may be performed. */
+static struct exchange_response ask(struct http_call *c, bool too_late)
+{
+    const struct db_effect *e = db_effect_of(world.db, c->request_id);
+    bool unkept = e && c->fault == R_UNKEPT;
+    if (e && too_late) {
+        subscription_shaken(e->subscription, true);
+    }
+    /* What is gone as a whole is looked for; of what was in it the server is believed. */
+    if (unkept && e->object) {
+        return pretend(c);
+    }
+    struct exchange_response r = product_ask(&world.upstream[c->product].product, &c->request);
+    if (unkept && (c->request.method == METHOD_POST || c->request.method == METHOD_PUT) &&
+        r.status >= 200 && r.status <= 299) {
+        server_loses(c->product, r.body, e->subscription);
+    }
+    return r;
+}
+
 static void perform(void *ctx, uint64_t arg, bool run)
 {
     struct http_call *c = ctx;
-    (void)arg;
     if (run && waited_for(c)) {
         (void)proc_action(c->proc, "before a request is performed");
     }
     /* What a process that ended had sent may still be on its way, or not. */
     if (run && (c->http || c->fault == R_LATE || !sim_chance(0.3))) {
-        struct exchange_response r = product_ask(&world.upstream[c->product].product, &c->request);
+        struct exchange_response r = ask(c, arg > 0);
         made(c, r.status);
         sim_say(product_name(c->product), "%s %s %s%s -> %d %.70s", c->request_id,
                 exchange_method_name(c->request.method), c->request.url,
@@ -224,10 +258,19 @@ static bool outage(struct http_call *c, int64_t there_us)
     return true;
 }
 
+/* What a sweep that lands too late leaves, an empty flow in the platform's own account, is
+ * nobody's: those keep to the time. */
+static int64_t late_max_us(const struct http_call *c)
+{
+    const struct db_effect *e = db_effect_of(world.db, c->request_id);
+    bool sweep = e && str_eq(e->operation, "residue.put");
+    return (sweep ? world.late_max_ms : world.faults.late_max_ms) * MS;
+}
+
 static void plan(struct http_call *c)
 {
     int64_t there_us = sim_between(200, 20 * MS), back_us = there_us + sim_between(200, 20 * MS);
-    int64_t timeout_us = (c->request.timeout_ms ? c->request.timeout_ms : 30000) * MS;
+    int64_t late_us, timeout_us = (c->request.timeout_ms ? c->request.timeout_ms : 30000) * MS;
     if (outage(c, there_us)) {
         return;
     }
@@ -244,8 +287,9 @@ static void plan(struct http_call *c)
         at(c, back_us, answer, SAY_RESET);
         return;
     case R_LATE:
+        late_us = sim_between(0, late_max_us(c));
         at(c, timeout_us, answer, SAY_TIMEOUT);
-        at(c, timeout_us + sim_between(0, world.faults.late_max_ms * MS), perform, 0);
+        at(c, timeout_us + late_us, perform, late_us > world.late_max_ms * MS);
         return;
     case R_TWICE:
         at(c, there_us, perform, 0);
@@ -279,6 +323,7 @@ static void plan(struct http_call *c)
     case R_500_AFTER:
     case R_HALF_BODY:
     case R_HTML_200:
+    case R_UNKEPT:
     case R_FAULTS:
         at(c, there_us, perform, 0);
         at(c, back_us, answer, SAY_ANSWER);

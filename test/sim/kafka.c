@@ -705,9 +705,12 @@ static void on_delivered(void *ctx, uint64_t arg, bool run)
 {
     struct delivery *d = ctx;
     (void)arg;
-    if (run && d->producer && !d->producer->proc->dying) {
-        struct err err;
+    bool told = run && d->producer && !d->producer->proc->dying;
+    if (d->producer) {
         delivery_leave(d);
+    }
+    if (told) {
+        struct err err;
         if (d->fate == NOT_TAKEN) {
             err_set(&err, ERR_UNAVAILABLE, "simulated: the broker did not take it");
         } else {

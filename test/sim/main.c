@@ -25,7 +25,8 @@ static const char help[] =
     "sim - plays the worker's production code against a simulated world\n"
     "\n"
     "  sim [--seeds N] [--first-seed F] [--jobs J]   many seeds, J processes (default: 1000 from "
-    "1, 1)\n"
+    "1 or\n"
+    "                                                SIM_FIRST_SEED, 1)\n"
     "  sim --seed S [--trace]                        one seed; --trace tells its story\n"
     "\n"
     "A seed decides everything: which products and versions, who orders what, what fails and when\n"
@@ -33,8 +34,11 @@ static const char help[] =
     "over, the promise is checked: an active subscription has exactly one workspace, one "
     "collection\n"
     "if it uses retrieval, and one live key, all recorded; a terminated one has nothing but what\n"
-    "retention keeps; nothing is without a record, and nothing of others was touched. While it "
-    "runs\n"
+    "retention keeps; nothing is without a record, and nothing of others was touched; keys open, "
+    "and\n"
+    "what objects hold is what was ordered. Where a server lost what it had, or acted later than "
+    "any\n"
+    "request may, that is so from the subscription's next event on. While it runs\n"
     "every changing request must have a committed intent and come from the holder of its job's\n"
     "fence, within the lease.\n"
     "\n"
@@ -222,7 +226,10 @@ static struct options parse(int argc, char **argv)
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
-    struct options o = {.first = 1, .seeds = SEEDS_DEFAULT, .jobs = 1};
+    const char *first = getenv("SIM_FIRST_SEED");
+    struct options o = {.first = first && *first ? number(first, "SIM_FIRST_SEED") : 1,
+                        .seeds = SEEDS_DEFAULT,
+                        .jobs = 1};
     int c;
     while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
         switch (c) {

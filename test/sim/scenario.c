@@ -22,6 +22,7 @@ enum {
     REPLAY_DEADLINE_MS = 24 * 3600 * 1000,
     COPIES_MAX = 3,
     RETENTION_DAYS = 30,
+    LATER_MAX_MS = 20 * 1000,
 };
 
 /* ---- events ---- */
@@ -79,6 +80,10 @@ static void order_created(struct subscription *s, int64_t within_us)
 {
     char text[2048], order[UUID_TEXT], when[CLOCK_TEXT_MAX];
     next_order(s, order, when);
+    s->revisions |= UINT32_C(1) << s->orders % 32;
+    if (!world.dialects.facade || !s->chunk_size) { /* collections keep what they were made with */
+        s->chunk_size = 128 << sim_below(4);
+    }
     snprintf(text, sizeof(text),
              "{\"specversion\":\"1.0\",\"id\":\"%s-created\",\"source\":\"/waldur/marketplace\","
              "\"type\":\"subscription.created\",\"subject\":\"%s\",\"time\":\"%s\",\"data\":{"
@@ -87,11 +92,12 @@ static void order_created(struct subscription *s, int64_t within_us)
              "\"slug\":\"org-%d\"},\"project\":{\"uuid\":\"00000000-0000-4000-9000-00000000000%d\","
              "\"slug\":\"project-%d\"},\"offering\":{\"uuid\":"
              "\"00000000-0000-4000-a000-000000000001\",\"type\":\"%s\"},\"plan\":{\"tier\":\"%s\"},"
-             "\"runtime\":{\"mode\":\"%s\"},\"variables\":{\"agent_name\":\"Agent "
+             "\"runtime\":{\"mode\":\"%s\"},\"knowledge_base\":{\"chunk_size\":%d,"
+             "\"chunk_overlap\":32},\"variables\":{\"agent_name\":\"Agent "
              "%d\",\"revision\":\"%d\"}}}",
              order, s->uuid, when, order, s->uuid, s->number, s->organization, s->organization,
              s->project, s->project, s->rag ? "csa" : "faq", s->tier,
-             s->dedicated ? "dedicated" : "shared", s->number, s->orders);
+             s->dedicated ? "dedicated" : "shared", s->chunk_size, s->number, s->orders);
     s->restored = s->restored || (s->orders > 1 && !s->active);
     s->active = true;
     s->purged = false;
@@ -143,7 +149,7 @@ static void name_of(struct subscription *s)
 static void make_subscriptions(void)
 {
     static const char *const tiers[] = {"free", "plus", "pro"};
-    size_t n = (size_t)sim_between(1, 6);
+    size_t n = (size_t)sim_between(1, sim_chance(0.7) ? 3 : 6);
     int organizations = (int)sim_between(1, ORGANIZATIONS_MAX);
     for (size_t i = 0; i < n; i++) {
         struct subscription *s = &world.subscriptions[i];
@@ -170,7 +176,7 @@ static void make_subscriptions(void)
 /* Several lives, one after the other, with orders that change nothing but terms in between. */
 static void order_lives(struct subscription *s, int64_t within_us)
 {
-    int lives = sim_chance(0.4) ? 1 : (int)sim_between(2, 4);
+    int lives = sim_chance(0.5) ? 1 : (int)sim_between(2, sim_chance(0.7) ? 3 : 4);
     for (int i = 0; i < lives; i++) {
         if (i > 0) {
             order_terminated(s, within_us);
@@ -267,7 +273,11 @@ static void draw_faults(void)
         *means[i] = sim_chance(0.3) ? sim_between(5, 60) : 0;
     }
     f->meddling = sim_chance(0.4);
-    f->late_max_ms = world.late_max_ms;
+    f->late_max_ms = world.late ? world.late_max_ms + LATER_MAX_MS : world.late_max_ms;
+    f->request[R_LATE] = world.late ? 0.03 : f->request[R_LATE];
+    f->request[R_UNKEPT] = world.forgetful ? f->request[R_UNKEPT] : 0;
+    f->restore_s = world.forgetful ? sim_between(2, 30) : 0;
+    f->rename_s = world.renaming ? sim_between(2, 30) : 0;
 }
 
 static struct proc *any_proc(void)
@@ -284,6 +294,8 @@ enum trouble {
     T_RELOAD,
     T_STEP,
     T_KAFKA,
+    T_RESTORE,
+    T_RENAME,
     T_KINDS
 };
 
@@ -293,7 +305,8 @@ static int64_t mean_of(enum trouble t)
     const int64_t means[T_KINDS + 1] = {
         [T_PAUSE] = f->pause_s,   [T_RESTART] = f->restart_s, [T_FREEZE] = f->freeze_s,
         [T_OUTAGE] = f->outage_s, [T_DRAIN] = f->drain_s,     [T_RELOAD] = f->reload_s,
-        [T_STEP] = f->step_s,     [T_KAFKA] = f->kafka_s};
+        [T_STEP] = f->step_s,     [T_KAFKA] = f->kafka_s,     [T_RESTORE] = f->restore_s,
+        [T_RENAME] = f->rename_s};
     return means[t];
 }
 
@@ -334,6 +347,12 @@ static void strike(enum trouble t)
         return;
     case T_KAFKA:
         kafka_outage(sim_between(100 * MS, 15 * SECOND));
+        return;
+    case T_RESTORE:
+        server_restored();
+        return;
+    case T_RENAME:
+        server_renames();
         return;
     case T_KINDS:
         return;
@@ -538,6 +557,18 @@ static void let_pass(int64_t for_us)
     }
 }
 
+/* What is made from here on is new, and what the facade opens again. */
+static void forget_what_is_gone(void)
+{
+    for (size_t i = 0; i < world.n_subscriptions; i++) {
+        struct subscription *s = &world.subscriptions[i];
+        const struct db_config *c = db_config(world.db, s->uuid);
+        bool kept = c && c->workspace_id && !world.dialects.facade;
+        s->revisions = s->active || kept ? s->revisions : 0;
+        s->surplus = s->surplus && (s->active || kept || s->shaken);
+    }
+}
+
 static void settle(void)
 {
     int64_t limit = world.now_us + SETTLE_MAX_S * (int64_t)SECOND;
@@ -555,6 +586,47 @@ static void settle(void)
                        http_calls(), db_outbox(world.db),
                        kafka_quiet() ? "taken in" : "not taken in", run ? "run" : "do not run");
         }
+    }
+    forget_what_is_gone();
+}
+
+/* ---- what the next event mends ---- */
+
+void subscription_shaken(const char *uuid, bool late)
+{
+    for (size_t i = 0; i < world.n_subscriptions; i++) {
+        struct subscription *s = &world.subscriptions[i];
+        bool it = str_eq(s->uuid, uuid);
+        s->shaken = s->shaken || it;
+        s->surplus = s->surplus || (it && late && !world.dialects.facade);
+    }
+}
+
+/* One more order says what is wanted anyway. */
+static bool order_again(struct subscription *s)
+{
+    bool again = s->shaken && !world.breach[0];
+    s->shaken = false;
+    if (again && s->active) {
+        order_created(s, SECOND);
+    } else if (again && s->orders > 0) {
+        order_terminated(s, SECOND);
+    }
+    return again;
+}
+
+/* The storm's end, and the promise. */
+static void come_to_rest(void)
+{
+    bool again = false;
+    settle();
+    check_promise();
+    for (size_t i = 0; i < world.n_subscriptions; i++) {
+        again = order_again(&world.subscriptions[i]) || again;
+    }
+    if (again) {
+        settle();
+        check_promise();
     }
 }
 
@@ -615,7 +687,7 @@ static void mend(void)
 
 static void act_orders(void)
 {
-    int64_t span = sim_between(2, sim_chance(0.2) ? 120 : 30) * SECOND;
+    int64_t span = sim_between(2, sim_chance(0.1) ? 120 : 20) * SECOND;
     for (size_t i = 0; i < world.n_subscriptions; i++) {
         order_lives(&world.subscriptions[i], span / 2 + 1);
     }
@@ -623,14 +695,13 @@ static void act_orders(void)
         post_malformed(span);
     }
     storm(span);
-    settle();
-    check_promise();
+    come_to_rest();
     mend();
 }
 
 static void act_terminations(void)
 {
-    int64_t span = sim_between(2, sim_chance(0.1) ? 60 : 20) * SECOND;
+    int64_t span = sim_between(2, sim_chance(0.1) ? 60 : 12) * SECOND;
     for (size_t i = 0; i < world.n_subscriptions; i++) {
         struct subscription *s = &world.subscriptions[i];
         if (s->active && !world.breach[0]) {
@@ -638,8 +709,7 @@ static void act_terminations(void)
         }
     }
     storm(span);
-    settle();
-    check_promise();
+    come_to_rest();
 }
 
 static void everybody_leaves(void)
@@ -691,8 +761,7 @@ static void act_retention(void)
         }
     }
     storm(span);
-    settle();
-    check_promise();
+    come_to_rest();
 }
 
 /* Events that are days late may still be on their way. */
@@ -740,6 +809,9 @@ static void begin(uint64_t seed, bool trace)
     random_begin(seed);
     draw_dialects(&world.dialects);
     world.db_offset_us = sim_between(-3 * SECOND, 3 * SECOND);
+    world.forgetful = sim_chance(0.15);
+    world.renaming = sim_chance(0.15);
+    world.late = sim_chance(0.1);
     world.n_partitions = (size_t)sim_between(1, PARTITIONS_MAX_SIM);
     /* How late a server may still act is what the setting says; 1.8 commits later than it answers.
      */
@@ -761,7 +833,7 @@ static void begin(uint64_t seed, bool trace)
             world.dialects.ragflow, world.dialects.tenancy, world.dialects.keep ? "kept" : "purged",
             world.n_subscriptions, world.n_partitions, world.dialects.dedicated,
             world.dialects.organization_max, world.dialects.runtime_max);
-    world.n_procs = (size_t)sim_between(2, PROCS_MAX);
+    world.n_procs = (size_t)sim_between(2, sim_chance(0.6) ? 3 : PROCS_MAX);
     for (size_t i = 0; i < world.n_procs; i++) {
         world.procs[i].slot = (int)i;
         proc_start(&world.procs[i]);

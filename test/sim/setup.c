@@ -54,11 +54,18 @@ static void write_file(char path[32], const char *text)
     close(fd);
 }
 
+static unsigned char reveal_private[32];
+
+const unsigned char *setup_reveal_private(void)
+{
+    return reveal_private;
+}
+
 static void set_environment(void)
 {
-    unsigned char public[32], private[32], seed[32] = {1};
+    unsigned char public[32], seed[32] = {1};
     char text[64];
-    crypto_box_seed_keypair(public, private, seed);
+    crypto_box_seed_keypair(public, reveal_private, seed);
     sodium_bin2base64(text, sizeof(text), public, 32, sodium_base64_VARIANT_ORIGINAL);
     setenv("SIM_REVEAL", text, 1);
     seed[1] = 2;
@@ -258,6 +265,20 @@ bool product_remove(enum product p, const char *id)
     struct exchange_response answer = product_ask(of(p), &r);
     exchange_request_done(&r);
     return answer.status >= 200 && answer.status <= 299;
+}
+
+bool product_rename(enum product p, const char *id, const char *credential, const char *name)
+{
+    char path[200];
+    struct exchange_request r;
+    bool user = p == PRODUCT_LANGFLOW;
+    snprintf(path, sizeof(path), "%s/%s", user ? "users" : "datasets", id);
+    request(&r, p, user ? METHOD_PATCH : METHOD_PUT, path);
+    r.credential = credential;
+    buf_addf(&r.body, "{\"%s\":\"%s\"}", user ? "username" : "name", name);
+    struct exchange_response answer = product_ask(of(p), &r);
+    exchange_request_done(&r);
+    return answer.status == 200 && (user || strstr(answer.body, "\"code\":0"));
 }
 
 static void template(const char *name)

@@ -15,4 +15,9 @@ void product_post(enum product p, const char *path, const char *body);
 /* As whoever has the platform's account would; false: there is no such object. */
 bool product_remove(enum product p, const char *id);
 
+/* As whoever has that credential would; false: it was refused. */
+bool product_rename(enum product p, const char *id, const char *credential, const char *name);
+/* The half that opens what is sealed to the platform's public one. */
+const unsigned char *setup_reveal_private(void);
+
 #endif

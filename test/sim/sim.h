@@ -69,6 +69,7 @@ enum request_fault {
     R_HANG,       /* never performed, never answered */
     R_HANG_AFTER, /* performed, never answered */
     R_SLOW,       /* performed and answered within the time-out, seconds later */
+    R_UNKEPT,     /* performed, or not, and answered as if it were; what it made is lost again */
     R_FAULTS
 };
 
@@ -78,8 +79,8 @@ struct faults {
     double notify_lost;
     double produce_fails, produce_slow;
     double crash; /* of the process, at each of its actions */
-    int64_t pause_s, restart_s, freeze_s, outage_s, drain_s, reload_s, step_s,
-        kafka_s;         /* mean time between; 0: never */
+    int64_t pause_s, restart_s, freeze_s, outage_s, drain_s, reload_s, step_s, kafka_s, restore_s,
+        rename_s;        /* mean time between; 0: never */
     int64_t late_max_ms; /* how long after its time-out a request may still be performed */
     bool meddling;       /* operators pause, resume and cancel */
 };
@@ -165,6 +166,17 @@ size_t http_calls(void); /* under way, late ones too */
 const struct config *setup_config(const struct dialects *d, int which);
 void setup_free(void);
 
+/* ---- what becomes of objects behind the worker's back (server.c) ---- */
+
+#define THEIRS "theirs" /* description of a flow that a tenant made */
+
+/* What this answer says was made is lost within seconds. */
+void server_loses(enum product p, const char *answer, const char *subscription);
+/* From a backup without some object of ours. */
+void server_restored(void);
+/* Somebody renames a recorded object of ours; names are the servers' own business after that. */
+void server_renames(void);
+
 /* ---- Kafka (kafka.c) ---- */
 
 void kafka_begin(size_t partitions);
@@ -193,13 +205,22 @@ struct subscription {
     bool dedicated;   /* placed at the runtime of its organization */
     const char *tier; /* its plan */
     int orders;
-    bool active;       /* the newest of its events that were sent */
-    int64_t time_us;   /* of it */
-    char name[256];    /* that the naming rule gives, while its id is its number */
-    bool foreign_name; /* somebody else's object has it */
-    bool doomed;       /* may fail, and needs a human */
-    bool purged;       /* a purge was asked for and is due */
-    bool restored;     /* it was terminated before: what a purge had to leave is told of it still */
+    int chunk_size;            /* that its newest created event ordered */
+    uint32_t revisions;        /* of its created events since there was no workspace, a bit each */
+    bool active;               /* the newest of its events that were sent */
+    int64_t time_us;           /* of it */
+    char name[256];            /* that the naming rule gives, while its id is its number */
+    bool foreign_name;         /* somebody else's object has it */
+    bool doomed;               /* may fail, and needs a human */
+    bool purged;               /* a purge was asked for and is due */
+    bool renamed[PRODUCT_MAX]; /* by somebody else, once */
+    /* Its server lost what it had, or performed a request later than it may: what is promised holds
+     * from its next event on. */
+    bool shaken;
+    /* A request that was performed too late may have left one more key, or one more dataset at
+     * RAGFlow, whose names are not unique: a termination takes it. */
+    bool surplus;
+    bool restored; /* it was terminated before: what a purge had to leave is told of it still */
 };
 
 struct world {
@@ -208,8 +229,9 @@ struct world {
     struct rng rng;
     bool trace, storm;
     uint64_t storms;
-    size_t n_partitions, posts; /* posts: events that are still to be sent */
-    int64_t late_max_ms;
+    size_t n_partitions, posts;     /* posts: events that are still to be sent */
+    int64_t late_max_ms;            /* that servers keep to */
+    bool forgetful, renaming, late; /* servers; late: they do not keep to it */
     char breach[WORDS_MAX + 64];
     struct faults faults;
     struct dialects dialects;
@@ -232,6 +254,8 @@ extern struct world world;
 bool scenario_play(uint64_t seed, bool trace);
 /* A change was intended for this job. */
 void scenario_intended(int64_t job);
+/* late: by a request that was performed too late. */
+void subscription_shaken(const char *uuid, bool late);
 void check_begin(void);
 void check_promise(void);
 /* After each statement. */

@@ -240,7 +240,7 @@ bool test_call(struct test *t, int statement, int n, const char *const *values)
 bool test_begin(struct test *t, uint64_t seed)
 {
     const struct db_options options = {
-        .now_us = now, .notify = notify, .violated = violated, .ctx = t};
+        .named = true, .now_us = now, .notify = notify, .violated = violated, .ctx = t};
     db_free(t->db);
     t->seed = seed;
     t->db = db_new(&options);

@@ -53,6 +53,23 @@ static void bound_is_exact_and_failure_stays(void **state)
     buf_done(&b);
 }
 
+static void prints_numbers(void **state)
+{
+    (void)state;
+    struct buf b;
+    buf_init(&b, 100);
+    const int64_t numbers[] = {0, 7, -1, 10, 909, INT64_MAX, INT64_MIN};
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        assert_int_equal(buf_add_i64(&b, numbers[i]), 0);
+        assert_int_equal(buf_addc(&b, ' '), 0);
+    }
+    assert_string_equal(buf_str(&b), "0 7 -1 10 909 9223372036854775807 -9223372036854775808 ");
+    buf_done(&b);
+    buf_init(&b, 1);
+    assert_int_equal(buf_add_i64(&b, 10), -1);
+    assert_true(b.failed);
+}
+
 static void steals(void **state)
 {
     (void)state;
@@ -122,6 +139,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(grows_and_keeps_its_nul),
         cmocka_unit_test(bound_is_exact_and_failure_stays),
+        cmocka_unit_test(prints_numbers),
         cmocka_unit_test(steals),
         cmocka_unit_test(escapes_json),
         cmocka_unit_test(encodes_urls),
