@@ -57,22 +57,27 @@ bool langflow_uuid(const cJSON *object, const char *member, char out[UUID_TEXT])
 
 /* ---- spans ---- */
 
-/* The string that a member is, decoded; NULL where it is none, or memory ends. */
-static char *span_text(const struct json_member *m)
+/* The string that a member is, decoded; NULL where it is none, or memory ends: then *starved. */
+static char *span_text(const struct json_member *m, bool *starved)
 {
     struct json_fault fault;
     cJSON *tree = NULL;
-    if (m->value[0] != '"' || json_parse(m->value, m->value_len, &answer_limits, &tree, &fault)) {
+    if (m->value[0] != '"') {
+        return NULL;
+    }
+    if (json_parse(m->value, m->value_len, &answer_limits, &tree, &fault)) {
+        *starved = *starved || fault.internal;
         return NULL;
     }
     char *text = str_dup(cJSON_GetStringValue(tree));
+    *starved = *starved || !text;
     cJSON_Delete(tree);
     return text;
 }
 
-static bool span_is(const struct json_member *m, const char *wanted)
+static bool span_is(const struct json_member *m, const char *wanted, bool *starved)
 {
-    char *text = span_text(m);
+    char *text = span_text(m, starved);
     bool same = text && str_eq(text, wanted);
     free(text);
     return same;
@@ -91,6 +96,7 @@ struct flow_reader {
     const struct driver_op *op;
     const char *flow_id;
     struct langflow_flow_seen seen;
+    bool starved; /* memory ended: nothing is known */
 };
 
 static void see_member(void *ctx, const struct json_member *m)
@@ -101,9 +107,9 @@ static void see_member(void *ctx, const struct json_member *m)
     } else if (json_member_is(m, "user_id")) {
         f->seen.user_fits = span_is_uuid(m, f->op->user_id);
     } else if (json_member_is(m, "name")) {
-        f->seen.name_fits = f->op->flow_name && span_is(m, f->op->flow_name);
+        f->seen.name_fits = f->op->flow_name && span_is(m, f->op->flow_name, &f->starved);
     } else if (json_member_is(m, "access_type")) {
-        f->seen.private = span_is(m, "PRIVATE");
+        f->seen.private = span_is(m, "PRIVATE", &f->starved);
     } else if (json_member_is(m, "mcp_enabled") || json_member_is(m, "a2a_enabled")) {
         f->seen.served = f->seen.served || m->value[0] == 't';
     }
@@ -115,7 +121,8 @@ bool langflow_flow_seen(const struct driver_op *op, const struct langflow_answer
     struct json_fault fault;
     struct flow_reader f = {.op = op, .flow_id = flow_id};
     if (a->verdict != VERDICT_GOOD ||
-        json_members(a->r->body, a->r->body_len, &answer_limits, see_member, &f, &fault)) {
+        json_members(a->r->body, a->r->body_len, &answer_limits, see_member, &f, &fault) ||
+        f.starved) {
         return false;
     }
     *out = f.seen;
@@ -134,7 +141,7 @@ static const char *const dropped[] = {"id",           "user_id",       "user",  
 struct flow_writer {
     struct buf *body;
     char *name;
-    bool has_data;
+    bool has_data, starved;
 };
 
 static void write_member(void *ctx, const struct json_member *m)
@@ -150,7 +157,8 @@ static void write_member(void *ctx, const struct json_member *m)
         return;
     }
     if (json_member_is(m, "name")) {
-        w->name = span_text(m);
+        free(w->name); /* a second one is refused, but later */
+        w->name = span_text(m, &w->starved);
         return;
     }
     w->has_data = w->has_data || (json_member_is(m, "data") && m->value[0] == '{');
@@ -170,7 +178,7 @@ int langflow_flow_body(const char *text, size_t n, const char *fallback_name, st
     struct json_fault fault;
     buf_adds(body, "{\"access_type\":\"PRIVATE\",\"mcp_enabled\":false");
     bool read = json_members(text, n, &limits, write_member, &w, &fault) == 0;
-    if (read && (!w.name || w.name[0] == '\0')) {
+    if (read && !w.starved && (!w.name || w.name[0] == '\0')) {
         free(w.name);
         w.name = str_dup(fallback_name);
     }
@@ -187,7 +195,7 @@ int langflow_flow_body(const char *text, size_t n, const char *fallback_name, st
                        JSON_REASON_MAX, fault.reason, fault.pointer[0] ? " at " : "",
                        fault.pointer);
     }
-    if (!read || (w.has_data && !body->full)) {
+    if (!read || w.starved || (w.has_data && !body->full)) {
         return err_nomem(err);
     }
     if (!w.has_data) {

@@ -5,6 +5,7 @@
 
 #include <cmocka.h>
 
+#include "langflow/native.h"
 #include "langflow_world.h"
 
 static const char *const profiles[] = {"1.8", "1.10", "1.13"};
@@ -1763,6 +1764,37 @@ static void small_print(void **state)
     world_end(&w);
 }
 
+/* ---- where memory ends ---- */
+
+static void *no_memory(size_t size)
+{
+    (void)size;
+    return NULL;
+}
+
+static void a_name_that_cannot_be_read_now_is_not_replaced(void **state)
+{
+    static const char flow[] = "{\"name\":\"Support\",\"data\":{}}";
+    cJSON_Hooks none = {.malloc_fn = no_memory, .free_fn = free};
+    struct buf body;
+    struct err err;
+    char *name = NULL;
+    (void)state;
+    buf_init(&body, EXCHANGE_REQUEST_MAX);
+    cJSON_InitHooks(&none);
+    int rc = langflow_flow_body(flow, strlen(flow), "fallback", &body, &name, &err);
+    cJSON_InitHooks(NULL);
+    assert_int_equal(rc, -1);
+    assert_int_equal(err.class, ERR_INTERNAL);
+    assert_null(name);
+
+    buf_reset(&body);
+    assert_int_equal(langflow_flow_body(flow, strlen(flow), "fallback", &body, &name, &err), 0);
+    assert_string_equal(name, "Support");
+    free(name);
+    buf_done(&body);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1821,6 +1853,7 @@ int main(void)
         cmocka_unit_test(observations_change_nothing),
         cmocka_unit_test(the_user_is_found_among_many),
         cmocka_unit_test(an_inspection_says_what_to_mend),
+        cmocka_unit_test(a_name_that_cannot_be_read_now_is_not_replaced),
         cmocka_unit_test(small_print),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
