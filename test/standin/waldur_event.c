@@ -3,6 +3,7 @@
  */
 #include "waldur.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,13 +20,11 @@ static void word(cJSON *to, const char *name, const char *text)
 
 static void when(cJSON *to, const char *name, int64_t us)
 {
-    char at[CLOCK_TEXT_MAX + 8];
-    if (us) {
-        clock_format_us(at, us);
-        at[strlen(at) - 1] = '\0'; /* isoformat() has an offset where others have Z */
-        strcat(at, "+00:00");
-    }
-    word(to, name, us ? at : NULL);
+    char at[CLOCK_TEXT_MAX], offset[CLOCK_TEXT_MAX + 8];
+    clock_format_us(at, us);
+    /* isoformat() has an offset where others have Z. */
+    snprintf(offset, sizeof(offset), "%.*s+00:00", (int)strcspn(at, "Z"), at);
+    word(to, name, us ? offset : NULL);
 }
 
 static void whole(cJSON *to, const char *name, const struct wd_record *r, const char *member)

@@ -170,8 +170,10 @@ static bool finish_terminate(struct wd_store *s, struct wd_record *r, enum wd_or
 {
     if (state == WD_DONE) {
         wd_resource_move(s, r, WD_R_TERMINATED);
-        while (r->first_key)
-            wd_remove(s, r->first_key);
+        for (struct wd_record *k = r->first_key, *next; k; k = next) {
+            next = k->next_key;
+            wd_remove(s, k);
+        }
         wd_fire(s, "marketplace_resource_terminate_succeeded", "Resource {} has been deleted.",
                 NULL, r);
         return true;
