@@ -91,7 +91,7 @@ static struct hook read_event(const struct wd_record *e)
 {
     struct json_fault fault;
     struct hook h;
-    char *body = wd_event_body(e);
+    char *body = wd_event_body(e, WD_WEBHOOK);
     assert_non_null(body);
     if (hook_decode(body, strlen(body), &h, &fault))
         fail_msg("%s: %s %s", body, fault.pointer, fault.reason);
