@@ -209,7 +209,7 @@ static void post(struct parcel *p, int64_t ms)
 /* ---- sending ---- */
 
 static void pump(struct wd_store *s);
-static void step(struct parcel *p);
+static void step(struct wd_store *s, struct parcel *p);
 
 static void begin(struct wd_sender *w, struct parcel *p)
 {
@@ -222,9 +222,8 @@ static void begin(struct wd_sender *w, struct parcel *p)
     w->active = p;
 }
 
-static void end(struct parcel *p)
+static void end(struct wd_sender *w, struct parcel *p)
 {
-    struct wd_sender *w = p->s->sender;
     w->busy--;
     if (p->prev)
         p->prev->next = p->next;
@@ -245,7 +244,7 @@ static void on_answer(void *ctx, const struct exchange_response *response)
     /* In 2024 a connection that fails takes the hooks after it along. */
     for (; failed && s->year == 24 && p->at < p->n; p->at++)
         note(p, "skipped", 0);
-    step(p);
+    step(s, p);
     pump(s);
 }
 
@@ -277,7 +276,7 @@ static const char *refused(const struct parcel *p)
 }
 
 /* To the next destination that is sent to; ends the parcel after the last. */
-static void step(struct parcel *p)
+static void step(struct wd_store *s, struct parcel *p)
 {
     for (; p->at < p->n; p->at++) {
         const char *why = refused(p);
@@ -285,7 +284,7 @@ static void step(struct parcel *p)
             return;
         note(p, why ? why : "failed", 0);
     }
-    end(p);
+    end(s->sender, p);
 }
 
 static void pump(struct wd_store *s)
@@ -297,7 +296,7 @@ static void pump(struct wd_store *s)
         if (!w->first)
             w->last = NULL;
         begin(w, p);
-        step(p);
+        step(s, p);
     }
 }
 
