@@ -310,6 +310,10 @@ void wd_fire(struct wd_store *s, const char *type, const char *message,
 void wd_tell_order(struct wd_store *s, const struct wd_record *o);
 void wd_tell_resource(struct wd_store *s, const struct wd_record *r);
 void wd_tell_rotation(struct wd_store *s, const struct wd_record *key);
+/* Those words; free() them. */
+char *wd_order_message(const struct wd_store *s, const struct wd_record *o, enum wd_form form);
+char *wd_resource_message(const struct wd_record *r);
+char *wd_rotation_message(const struct wd_record *key);
 /* {"created","message","context","event_type"}, or the same as a form; free() it. */
 char *wd_event_body(const struct wd_record *e, enum wd_form form);
 

@@ -234,10 +234,11 @@ void wd_fire(struct wd_store *s, const char *type, const char *message,
 
 /* ---- the message bus ---- */
 
-static void send_message(struct wd_store *s, enum wd_form form, const char *type, cJSON *json)
+static char *text_of(cJSON *json)
 {
-    wd_send(s, form, type, "", json_text(json));
+    char *text = json_text(json);
     cJSON_Delete(json);
+    return text;
 }
 
 /* "pending provider", as its pages have it: not the API's spelling. */
@@ -252,21 +253,17 @@ static void tell_state(const struct wd_store *s, cJSON *to, const struct wd_reco
     word(to, "order_state", text);
 }
 
-void wd_tell_order(struct wd_store *s, const struct wd_record *o)
+char *wd_order_message(const struct wd_store *s, const struct wd_record *o, enum wd_form form)
 {
     const struct wd_record *r = o->resource;
-    if (anybody(s, WD_STOMP_LEGACY, "order")) {
-        cJSON *to = cJSON_CreateObject();
-        word(to, "order_uuid", o->id);
-        word(to, "order_state", wd_order_states[o->state]);
-        send_message(s, WD_STOMP_LEGACY, "order", to);
-    }
-    if (!r || !anybody(s, WD_STOMP, "order"))
-        return;
     cJSON *to = cJSON_CreateObject();
+    word(to, "order_uuid", o->id);
+    if (form == WD_STOMP_LEGACY) {
+        word(to, "order_state", wd_order_states[o->state]);
+        return text_of(to);
+    }
     word(to, "schema_version", "1");
     word(to, "object_type", "order");
-    word(to, "order_uuid", o->id);
     tell_state(s, to, o);
     word(to, "order_type", wd_types[o->type]);
     word(to, "offering_uuid", o->offering->id);
@@ -278,13 +275,11 @@ void wd_tell_order(struct wd_store *s, const struct wd_record *o)
     whole(to, "attributes", o, "attributes");
     whole(to, "limits", o, "limits");
     wd_set_text(to, "plan_uuid", o->plan ? o->plan->id : NULL);
-    send_message(s, WD_STOMP, "order", to);
+    return text_of(to);
 }
 
-void wd_tell_resource(struct wd_store *s, const struct wd_record *r)
+char *wd_resource_message(const struct wd_record *r)
 {
-    if (!anybody(s, WD_STOMP, "resource"))
-        return;
     cJSON *to = cJSON_CreateObject();
     word(to, "schema_version", "1");
     word(to, "object_type", "resource");
@@ -295,13 +290,11 @@ void wd_tell_resource(struct wd_store *s, const struct wd_record *r)
     word(to, "project_uuid", r->project->id);
     word(to, "project_name", wd_text(r->project, "name"));
     whole(to, "limits", r, "limits");
-    send_message(s, WD_STOMP, "resource", to);
+    return text_of(to);
 }
 
-void wd_tell_rotation(struct wd_store *s, const struct wd_record *key)
+char *wd_rotation_message(const struct wd_record *key)
 {
-    if (!anybody(s, WD_STOMP, "resource_api_key_rotation"))
-        return;
     cJSON *to = cJSON_CreateObject();
     word(to, "object_type", "resource_api_key_rotation");
     word(to, "action", "rotate");
@@ -309,5 +302,26 @@ void wd_tell_rotation(struct wd_store *s, const struct wd_record *key)
     word(to, "resource_backend_id", wd_text(key->resource, "backend_id"));
     word(to, "api_key_uuid", key->id);
     word(to, "client_id", wd_text(key, "client_id"));
-    send_message(s, WD_STOMP, "resource_api_key_rotation", to);
+    return text_of(to);
+}
+
+void wd_tell_order(struct wd_store *s, const struct wd_record *o)
+{
+    for (enum wd_form form = WD_STOMP; form <= WD_STOMP_LEGACY; form++) {
+        if (anybody(s, form, "order"))
+            wd_send(s, form, "order", "", wd_order_message(s, o, form));
+    }
+}
+
+void wd_tell_resource(struct wd_store *s, const struct wd_record *r)
+{
+    if (anybody(s, WD_STOMP, "resource"))
+        wd_send(s, WD_STOMP, "resource", "", wd_resource_message(r));
+}
+
+void wd_tell_rotation(struct wd_store *s, const struct wd_record *key)
+{
+    static const char type[] = "resource_api_key_rotation";
+    if (anybody(s, WD_STOMP, type))
+        wd_send(s, WD_STOMP, type, "", wd_rotation_message(key));
 }

@@ -1,6 +1,6 @@
 /*
- * The stand-in Waldur's webhooks are read as what they tell: every event of a subscription's life,
- * in both versions.
+ * What the stand-in Waldur sends is read as what it tells: the webhooks of a subscription's life,
+ * in both versions, and the message bus's words.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -87,11 +87,11 @@ static enum hook_kind wanted(const char *type)
     return strstr(type, "_requested") ? HOOK_RESOURCE_REQUESTED : HOOK_RESOURCE_CHANGED;
 }
 
-static struct hook read_event(const struct wd_record *e)
+/* Takes the body. */
+static struct hook read_body(char *body)
 {
     struct json_fault fault;
     struct hook h;
-    char *body = wd_event_body(e, WD_WEBHOOK);
     assert_non_null(body);
     if (hook_decode(body, strlen(body), &h, &fault))
         fail_msg("%s: %s %s", body, fault.pointer, fault.reason);
@@ -109,7 +109,7 @@ static void check(void **state, const char *profile, size_t unlinked)
     live(&p, order, resource);
     const struct wd_store *s = p.store;
     for (const struct wd_record *e = s->first[WD_EVENT]; e; e = e->next, n++) {
-        struct hook h = read_event(e);
+        struct hook h = read_body(wd_event_body(e, WD_WEBHOOK));
         if (h.kind != wanted(wd_text(e, "event_type")))
             fail_msg("%s is read as %d", wd_text(e, "event_type"), h.kind);
         assert_int_equal(h.created_us, e->created_us);
@@ -124,6 +124,56 @@ static void check(void **state, const char *profile, size_t unlinked)
     assert_true(n > 12);
     assert_int_equal(approved, 2); /* once more with the retry */
     assert_int_equal(gone, unlinked);
+    product_end(&p);
+}
+
+/* What the bus says of one order in a state. */
+static void check_order(struct product_sim *p, struct wd_record *o, int state)
+{
+    static const enum hook_order_state states[] = {HOOK_STATE_PENDING_CONSUMER,
+                                                   HOOK_STATE_PENDING_PROVIDER,
+                                                   HOOK_STATE_PENDING_PROJECT,
+                                                   HOOK_STATE_PENDING_START_DATE,
+                                                   HOOK_STATE_EXECUTING,
+                                                   HOOK_STATE_DONE,
+                                                   HOOK_STATE_ERRED,
+                                                   HOOK_STATE_CANCELED,
+                                                   HOOK_STATE_REJECTED};
+    char hex[WD_HEX];
+    o->state = state;
+    for (enum wd_form form = WD_STOMP; form <= WD_STOMP_LEGACY; form++) {
+        struct hook h = read_body(wd_order_message(p->store, o, form));
+        assert_int_equal(h.order_state, states[state]);
+        uuid_hex(h.order_uuid, hex);
+        assert_string_equal(hex, o->id);
+        bool whole = form == WD_STOMP;
+        assert_int_equal(h.order_type, whole ? HOOK_TYPE_CREATE : HOOK_TYPE_UNKNOWN);
+        assert_int_equal(*h.resource_uuid != '\0', whole);
+        if (state == WD_EXECUTING)
+            assert_int_equal(h.kind, HOOK_ORDER_APPROVED);
+        else
+            assert_int_equal(h.kind, state < WD_EXECUTING ? HOOK_ORDER_MOVED : HOOK_ORDER_CLOSED);
+    }
+}
+
+static void test_bus(void **state)
+{
+    struct product_sim p;
+    char order[WD_HEX], resource[WD_HEX];
+    (void)state;
+    product_begin(&p, "waldur", "26");
+    live(&p, order, resource);
+    struct wd_record *o = wd_find(p.store, WD_ORDER, order);
+    for (int at = 0; at < WD_ORDER_STATES; at++)
+        check_order(&p, o, at);
+    struct hook h = read_body(wd_resource_message(o->resource));
+    assert_int_equal(h.kind, HOOK_RESOURCE_CHANGED);
+    struct wd_record key = {.kind = WD_KEY, .resource = o->resource, .own = cJSON_CreateObject()};
+    assert_true(wd_hex("7f3c1c1e-5b1d-4c1e-9c55-0f6f0a2b8a11", key.id));
+    h = read_body(wd_rotation_message(&key));
+    assert_int_equal(h.kind, HOOK_KEY_ROTATION);
+    assert_string_equal(h.api_key_uuid, "7f3c1c1e-5b1d-4c1e-9c55-0f6f0a2b8a11");
+    cJSON_Delete(key.own);
     product_end(&p);
 }
 
@@ -142,6 +192,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_2026),
         cmocka_unit_test(test_2024),
+        cmocka_unit_test(test_bus),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
