@@ -602,6 +602,15 @@ void subscription_shaken(const char *uuid, bool late)
     }
 }
 
+bool subscription_has_surplus(const char *uuid)
+{
+    bool has = false;
+    for (size_t i = 0; i < world.n_subscriptions; i++) {
+        has = has || (world.subscriptions[i].surplus && str_eq(world.subscriptions[i].uuid, uuid));
+    }
+    return has;
+}
+
 /* One more order says what is wanted anyway. */
 static bool order_again(struct subscription *s)
 {
