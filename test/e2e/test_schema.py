@@ -1177,7 +1177,7 @@ class Effects(Base):
         self.db.name_step(held, "abc")
         self.assertEqual(self.db.step("step_resource", held, "api_key", "langflow", "ws"), "ok")
         states = {r["id"]: (r["state"], r["external_id"]) for r in self.db.rows("SELECT * FROM provisioning_effect")}
-        self.assertEqual(states, {first: ("done", "ws"), second: ("refused", None), other: ("done", "ws"),
+        self.assertEqual(states, {first: ("done", "id-1"), second: ("refused", None), other: ("done", "ws"),
                                   kb: ("intended", None)})
 
     def test_what_a_refused_request_replaced_is_open_again(self):
