@@ -1,7 +1,7 @@
 -- Ways in which a crash or a lost answer left work for later than need be, or for nobody.
 
--- What became of the request. 'unknown' keeps it open: the next look decides. One that never left stands for nothing:
--- what its intent replaced (in one transaction, so at one time) may still land, and is open again.
+-- What became of the request. 'unknown' keeps it open: the next look decides. One that never left, or changed nothing,
+-- stands for nothing: what its intent replaced (in one transaction, so at one time) may still land, and is open again.
 CREATE OR REPLACE FUNCTION effect_settle(p_effect bigint, p_fence bigint, p_state effect_state, p_external_id text,
                                          p_http_status integer, p_error_class text, p_error text)
 RETURNS boolean LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp AS $$
@@ -17,7 +17,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN false;
     END IF;
-    IF p_state = 'not_sent' THEN
+    IF p_state IN ('not_sent', 'refused') THEN
         UPDATE provisioning_effect SET state = 'unknown', settled_at = NULL
         WHERE subscription_uuid = e.subscription_uuid AND product = e.product AND operation = e.operation
           AND state = 'replaced' AND settled_at = e.intended_at;

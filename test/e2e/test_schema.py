@@ -1177,8 +1177,17 @@ class Effects(Base):
         self.db.name_step(held, "abc")
         self.assertEqual(self.db.step("step_resource", held, "api_key", "langflow", "ws"), "ok")
         states = {r["id"]: (r["state"], r["external_id"]) for r in self.db.rows("SELECT * FROM provisioning_effect")}
-        self.assertEqual(states, {first: ("replaced", "id-1"), second: ("refused", None), other: ("done", "ws"),
+        self.assertEqual(states, {first: ("done", "id-1"), second: ("refused", None), other: ("done", "ws"),
                                   kb: ("intended", None)})
+
+    def test_what_a_refused_request_replaced_is_open_again(self):
+        s, held = self.db.running(self.owner)
+        _, first = self.db.intend(held)
+        _, refused = self.db.intend(held)
+        self.assertTrue(self.settle(refused, held[2], "refused", None, 429, "throttled", "slow down"))
+        self.assertEqual([(r["id"], r["state"]) for r in self.db.rows("SELECT id, state FROM provisioning_effect ORDER BY id")],
+                         [(first, "unknown"), (refused, "refused")])
+        self.assertEqual(self.db.value("SELECT n FROM open_effects(%s, 'langflow')", s), 1)
 
     def test_what_an_unsent_request_replaced_is_open_again(self):
         s, held = self.db.running(self.owner)

@@ -234,8 +234,8 @@ static void check_active(const struct found *f, const cJSON *tenants)
     if (!str_eq(c->status, "ready")) {
         bad(f, "its status is %s", c->status);
     }
-    bool one_more = f->s->surplus && f->s->rag && f->collections == 2;
-    if (f->workspaces != 1 || (f->collections != (f->s->rag ? 1 : 0) && !one_more)) {
+    bool more = f->s->surplus && f->s->rag && f->collections > 1;
+    if (f->workspaces != 1 || (f->collections != (f->s->rag ? 1 : 0) && !more)) {
         bad(f, "%d workspaces, %d collections", f->workspaces, f->collections);
         return;
     }
@@ -334,8 +334,7 @@ static void check_gone(const struct found *f)
  */
 static void check_shaken(const struct found *f)
 {
-    int most = world.dialects.facade ? 1 : 2;
-    if (f->workspaces > 1 || f->collections > most) {
+    if (f->workspaces > 1 || (f->collections > 1 && world.dialects.facade)) {
         bad(f, "%d workspaces, %d collections", f->workspaces, f->collections);
     }
 }
@@ -479,7 +478,7 @@ void check_promise(void)
         if (s->shaken) {
             check_shaken(f);
         } else if (s->doomed && s->active) {
-            if (f->workspaces > 1 || f->collections > (s->surplus ? 2 : 1)) {
+            if (f->workspaces > 1 || (f->collections > 1 && !s->surplus)) {
                 bad(f, "%d workspaces, %d collections", f->workspaces, f->collections);
             }
         } else if (s->active) {

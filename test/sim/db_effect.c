@@ -204,7 +204,7 @@ PGresult *db_effect_settle(struct db *db)
     e->http_status = http_status;
     e->error_class = db_keep(db, 5);
     e->error = db_keep(db, 6);
-    if (state == EFFECT_NOT_SENT) {
+    if (state == EFFECT_NOT_SENT || state == EFFECT_REFUSED) {
         reopen_replaced(db, s, e);
     }
     return db_one(db, "t");

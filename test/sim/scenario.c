@@ -384,12 +384,24 @@ static void on_supervise(void *ctx, uint64_t storm, bool run)
     sim_after(sim_between(200, 2000) * MS, on_supervise, ctx, storm);
 }
 
-/* All of one subscription's: of those before its newest, the verdict is "superseded". */
+static bool is_newest(size_t i, const char *subscription)
+{
+    const struct db_job *later;
+    while ((later = db_job_at(world.db, ++i))) {
+        if (str_eq(later->subscription, subscription)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Those that ended so, each its subscription's newest: of another one the newest would be replayed.
+ */
 static void replay(enum job_state state)
 {
     const struct db_job *j;
     for (size_t i = 0; (j = db_job_at(world.db, i)); i++) {
-        if (j->state == state) {
+        if (j->state == state && is_newest(i, j->subscription)) {
             char uuid[UUID_TEXT];
             str_copy(uuid, sizeof(uuid), j->subscription);
             const char *verdict = db_job_replay(world.db, uuid, NULL, REPLAY_DEADLINE_MS);
@@ -600,6 +612,15 @@ void subscription_shaken(const char *uuid, bool late)
         s->shaken = s->shaken || it;
         s->surplus = s->surplus || (it && late && !world.dialects.facade);
     }
+}
+
+bool subscription_has_surplus(const char *uuid)
+{
+    bool has = false;
+    for (size_t i = 0; i < world.n_subscriptions; i++) {
+        has = has || (world.subscriptions[i].surplus && str_eq(world.subscriptions[i].uuid, uuid));
+    }
+    return has;
 }
 
 /* One more order says what is wanted anyway. */

@@ -179,7 +179,11 @@ void server_renames(void)
     }
     if (p == PRODUCT_RAGFLOW) {
         const struct dataset *d = dataset_find(ragflow(), id);
-        credential = d ? json_str(cJSON_GetArrayItem(d->owner->keys, 0), "token") : NULL;
+        /* Until it has its description, the name of what the Go server made is all that it bears.
+         */
+        const char *mark = d ? json_str(d->json, "description") : NULL;
+        bool whole = mark && str_starts(mark, "waldur-subscription:");
+        credential = whole ? json_str(cJSON_GetArrayItem(d->owner->keys, 0), "token") : NULL;
     }
     snprintf(name, sizeof(name), "%.100s renamed %" PRIu64, s->name, sim_below(1000));
     if (credential && product_rename(p, id, credential, name)) {

@@ -256,6 +256,7 @@ bool scenario_play(uint64_t seed, bool trace);
 void scenario_intended(int64_t job);
 /* late: by a request that was performed too late. */
 void subscription_shaken(const char *uuid, bool late);
+bool subscription_has_surplus(const char *uuid);
 void check_begin(void);
 void check_promise(void);
 /* After each statement. */
