@@ -1,5 +1,5 @@
 -- Scheduling under pressure: caps, weights, pauses, cancelling. A queued job is ready; what waits for a time
--- ('retrying', 'held') becomes queued when it is due, so that claims meet nothing that may not run yet.
+-- ('retrying', 'held') becomes queued when it is due and its lane is open, so that claims meet nothing that may not run.
 
 INSERT INTO job_edge (from_state, to_state) VALUES ('retrying', 'queued'), ('cancelled', 'queued');
 
@@ -22,7 +22,7 @@ DROP INDEX provisioning_job_waiting, provisioning_job_due, provisioning_job_held
 -- Claims walk each open lane, organization after organization.
 CREATE INDEX provisioning_job_ready ON provisioning_job (lane, organization_uuid, next_attempt_at)
     WHERE state = 'queued' AND NOT paused;
-CREATE INDEX provisioning_job_later ON provisioning_job (next_attempt_at) WHERE state IN ('retrying', 'held');
+CREATE INDEX provisioning_job_later ON provisioning_job (lane, state, next_attempt_at) WHERE state IN ('retrying', 'held');
 CREATE INDEX provisioning_job_held ON provisioning_job (runtime_name, next_attempt_at) WHERE state = 'held';
 CREATE INDEX provisioning_job_paused ON provisioning_job (id) WHERE state = 'queued' AND paused;
 -- Conditions that nothing else implies: for few running jobs every index of them looks as good as the right one, and
@@ -377,15 +377,18 @@ END $$;
 -- ---------------------------------------------------------------------------
 -- Claims
 
--- What waited for its time is ready now. p_careful: as in job_take.
-CREATE FUNCTION jobs_due(p_limit integer, p_careful boolean) RETURNS void
+-- Up to p_limit that wait in a lane and whose time has come are ready now. Returns how many. p_careful: as in job_take.
+CREATE FUNCTION lane_due(p_lane text, p_state job_state, p_limit integer, p_careful boolean) RETURNS integer
 LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp AS $$
 DECLARE
     r record;
+    n integer := 0;
 BEGIN
+    -- The condition of the index word for word, or a generic plan could not use it.
     FOR r IN SELECT j.id, j.error_class, j.error FROM provisioning_job j
-             WHERE j.state IN ('retrying', 'held') AND j.next_attempt_at <= now()
+             WHERE j.state IN ('retrying', 'held') AND j.lane = p_lane AND j.state = p_state AND j.next_attempt_at <= now()
              ORDER BY j.next_attempt_at LIMIT p_limit FOR UPDATE SKIP LOCKED LOOP
+        n := n + 1;
         IF p_careful THEN
             BEGIN
                 PERFORM job_transition(r.id, NULL, NULL, 'queued', 'due', p_error_class => r.error_class, p_error => r.error);
@@ -395,6 +398,56 @@ BEGIN
         ELSE
             PERFORM job_transition(r.id, NULL, NULL, 'queued', 'due', p_error_class => r.error_class, p_error => r.error);
         END IF;
+    END LOOP;
+    RETURN n;
+END $$;
+
+-- The first lane after this one in which something waits for a time, NULL: none; after NULL comes the first.
+CREATE FUNCTION lane_waiting(p_lane text) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = agent_marketplace, pg_temp AS $$
+BEGIN
+    IF p_lane IS NULL THEN
+        RETURN (SELECT j.lane FROM provisioning_job j WHERE j.state IN ('retrying', 'held') ORDER BY j.lane LIMIT 1);
+    END IF;
+    RETURN (SELECT j.lane FROM provisioning_job j WHERE j.state IN ('retrying', 'held') AND j.lane > p_lane
+            ORDER BY j.lane LIMIT 1);
+END $$;
+
+-- How many more of a lane the worker takes, by what it says of itself.
+CREATE FUNCTION policy_room(p_policy jsonb, p_lane text, p_limit integer) RETURNS integer
+LANGUAGE plpgsql IMMUTABLE SET search_path = agent_marketplace, pg_temp AS $$
+BEGIN
+    RETURN coalesce((p_policy #>> ARRAY['room', p_lane])::integer, (p_policy ->> 'room_else')::integer, p_limit);
+END $$;
+
+CREATE FUNCTION lane_is_paused(p_lane text) RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = agent_marketplace, pg_temp AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM scheduling_pause WHERE scope = 'all' AND target = '')
+        OR EXISTS (SELECT FROM scheduling_pause WHERE scope = 'runtime' AND target = p_lane);
+END $$;
+
+-- What waited for its time is ready now, as many of a lane as may run there: held ones have half of it, others the
+-- rest. In a lane that is closed nothing is touched, and costs nothing.
+CREATE FUNCTION jobs_due(p_limit integer, p_careful boolean, p_policy jsonb) RETURNS void
+LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp AS $$
+DECLARE
+    v_lane text := lane_waiting(NULL);
+    v_room integer;
+    v_held integer;
+BEGIN
+    WHILE v_lane IS NOT NULL LOOP
+        v_room := least(p_limit, policy_room(p_policy, v_lane, p_limit));
+        IF v_room > 0 AND NOT lane_is_paused(v_lane) THEN
+            v_held := least((v_room + 1) / 2, coalesce((p_policy #>> ARRAY['held', v_lane])::integer, v_room));
+            IF v_held > 0 THEN
+                v_room := v_room - lane_due(v_lane, 'held', v_held, p_careful);
+            END IF;
+            IF v_room > 0 THEN
+                PERFORM lane_due(v_lane, 'retrying', v_room, p_careful);
+            END IF;
+        END IF;
+        v_lane := lane_waiting(v_lane);
     END LOOP;
 END $$;
 
@@ -468,6 +521,7 @@ DROP FUNCTION jobs_claim(uuid, integer, uuid, integer, bigint[], boolean);
 --   organization_max, runtime_max   jobs that may run at once, over all workers
 --   weights {tier: n}               1 for tiers that are not named
 --   room {lane: n}, room_else       how many more of a lane this worker takes now
+--   held {lane: n}                  how many held ones come back at most
 --   after {lane: organization}      where its round goes on (else p_after); credit {lane: n}: what that organization
 --                                   may still have before the next one, as column credit told
 CREATE FUNCTION jobs_claim(p_owner uuid, p_limit integer, p_after uuid, p_share integer, p_only bigint[],
@@ -549,12 +603,12 @@ BEGIN
     -- and come again.
     ELSIF (v_organization_max IS NULL AND v_lane_max IS NULL)
           OR pg_try_advisory_xact_lock(hashtext('agent_marketplace.jobs_claim')) THEN
-        PERFORM jobs_due(p_limit, p_careful);
+        PERFORM jobs_due(p_limit, p_careful, p_policy);
         WHILE cardinality(ids) < p_limit
               AND NOT EXISTS (SELECT FROM scheduling_pause p WHERE p.scope = 'all' AND p.target = '') LOOP
             v_lane := lane_after(v_lane);
             EXIT WHEN v_lane IS NULL;
-            v_room := coalesce((p_policy #>> ARRAY['room', v_lane])::integer, (p_policy ->> 'room_else')::integer, p_limit);
+            v_room := policy_room(p_policy, v_lane, p_limit);
             IF v_room > 0 AND v_lane_max IS NOT NULL THEN
                 v_room := least(v_room, lane_room(v_lane, v_lane_max));
             END IF;

@@ -1005,6 +1005,26 @@ class Claims(Base):
         job = self.db.job(held[0])
         self.assertEqual((job["error_class"], job["error"]), ("unknown", "reset"))
 
+    def test_what_is_due_in_a_closed_lane_stays(self):
+        """Held while its runtime is down or paused, and nothing is written."""
+        owner, ids = self.db.register(), []
+        for state in ("held", "held", "retrying"):
+            s, held = self.db.running(owner)
+            self.assertEqual(self.db.settle(held, state, 1, 0, "unavailable", "away"), "ok")
+            self.db.rows("UPDATE provisioning_job SET lane = 'eu' WHERE id = %s", held[0])
+            ids.append(held[0])
+        for bounds in ({"room": {"eu": 0}}, {"room_else": 0}):
+            self.assertEqual(self.db.claim(owner, **bounds), [])
+        for scope, target in (("runtime", "eu"), ("all", "")):
+            self.db.call("pause_set", scope, target, "x", None, "test")
+            self.assertEqual(self.db.claim(owner), [])
+            self.db.call("pause_lift", scope, target, "test")
+        self.assertEqual([self.db.job(id)["state"] for id in ids], ["held", "held", "retrying"])
+        self.assertEqual([j["job_id"] for j in self.db.claim(owner, room={"eu": 1})], ids[:1])
+        self.assertEqual([j["job_id"] for j in self.db.claim(owner, policy={"held": {"eu": 0}})], ids[2:])
+        self.assertEqual(self.db.job(ids[1])["state"], "held")
+        self.assertEqual([j["job_id"] for j in self.db.claim(owner)], ids[1:2])
+
     def test_a_full_runtime_is_entered_in_turn(self):
         """A termination begins without its runtime; then it waits for it like all others."""
         owner = self.db.register()
