@@ -177,23 +177,39 @@ static bool is_asked_for(const struct claim *c, const struct job_row *j)
     return c->n_only == SIZE_MAX;
 }
 
-/* PostgreSQL promises no order here: by id. */
+/* The dead worker after this one that has jobs, by owner. */
+static struct worker_row *next_dead(const struct db *db, const struct worker_row *after)
+{
+    struct worker_row *first = NULL;
+    for (size_t i = 0; i < db->workers.n; i++) {
+        struct worker_row *w = db->workers.rows[i];
+        if (!w->gone && w->lease_us <= db->now_us && w->running &&
+            (!after || strcmp(w->owner, after->owner) > 0) &&
+            (!first || strcmp(w->owner, first->owner) < 0)) {
+            first = w;
+        }
+    }
+    return first;
+}
+
+/* Worker by worker. PostgreSQL promises no order among the jobs of one: by id. */
 static void take_over(struct db *db, struct claim *c)
 {
-    for (size_t i = 0; i < db->workers.n; i++) {
-        const struct worker_row *w = db->workers.rows[i];
-        bool dead = !w->gone && w->lease_us <= db->now_us;
-        for (struct job_row *j = dead ? w->running : NULL; j; j = j->next) {
+    struct worker_row *w = NULL;
+    while (room(db, c) > 0 && (w = next_dead(db, w))) {
+        size_t first = db->n_list;
+        for (struct job_row *j = w->running; j; j = j->next) {
             if (is_asked_for(c, j)) {
                 list_add(db, j);
             }
         }
+        qsort(db->list + first, db->n_list - first, sizeof(*db->list), by_id);
+        db->n_list = (size_t)least((int64_t)db->n_list, c->limit);
+        for (size_t i = first; i < db->n_list; i++) {
+            take(db, c, db->list[i], "takeover");
+        }
     }
-    list_sort(db, (size_t)c->limit);
     c->n_dead = db->n_list;
-    for (size_t i = 0; i < db->n_list; i++) {
-        take(db, c, db->list[i], "takeover");
-    }
 }
 
 static bool is_due(const struct db *db, const struct job_row *j)
