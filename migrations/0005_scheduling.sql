@@ -24,8 +24,8 @@ DROP INDEX provisioning_job_waiting, provisioning_job_due, provisioning_job_held
 -- Claims walk each open lane, organization after organization.
 CREATE INDEX provisioning_job_ready ON provisioning_job (lane, organization_uuid, next_attempt_at)
     WHERE state = 'queued' AND NOT paused;
--- The same by age alone: since when is anything ready?
-CREATE INDEX provisioning_job_since ON provisioning_job (next_attempt_at) WHERE state = 'queued' AND NOT paused;
+-- The same by age alone: since when is anything ready? A condition that nothing else implies: see below.
+CREATE INDEX provisioning_job_since ON provisioning_job (next_attempt_at) WHERE (state = 'queued' AND NOT paused) IS TRUE;
 CREATE INDEX provisioning_job_later ON provisioning_job (lane, state, next_attempt_at) WHERE state IN ('retrying', 'held');
 CREATE INDEX provisioning_job_held ON provisioning_job (runtime_name, next_attempt_at) WHERE state = 'held';
 CREATE INDEX provisioning_job_paused ON provisioning_job (id) WHERE state = 'queued' AND paused;
@@ -469,7 +469,7 @@ DECLARE
 BEGIN
     IF p_queue = 'ready' THEN
         v_first := least(v_first, (SELECT min(j.next_attempt_at) FROM provisioning_job j
-                                   WHERE j.state = 'queued' AND NOT j.paused AND j.next_attempt_at >= v_from));
+                                   WHERE (j.state = 'queued' AND NOT j.paused) IS TRUE AND j.next_attempt_at >= v_from));
     ELSE
         WHILE v_lane IS NOT NULL LOOP
             v_first := least(v_first, (SELECT min(j.claimed_at) FROM provisioning_job j
@@ -774,8 +774,8 @@ BEGIN
         v_since := time_of(queue_floor('ready'));
         v_running_since := time_of(queue_floor('running'));
         WHILE cardinality(ids) < p_limit
-              AND EXISTS (SELECT FROM provisioning_job j
-                          WHERE j.state = 'queued' AND NOT j.paused AND j.next_attempt_at BETWEEN v_since AND now())
+              AND EXISTS (SELECT FROM provisioning_job j WHERE (j.state = 'queued' AND NOT j.paused) IS TRUE
+                          AND j.next_attempt_at BETWEEN v_since AND now())
               AND NOT EXISTS (SELECT FROM scheduling_pause p WHERE p.scope = 'all' AND p.target = '') LOOP
             v_lane := lane_after(v_lane, v_since);
             EXIT WHEN v_lane IS NULL;
