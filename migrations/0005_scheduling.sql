@@ -1,5 +1,5 @@
 -- Scheduling under pressure: caps, weights, pauses, cancelling. A queued job is ready; what waits for a time
--- ('retrying', 'held') becomes queued when it is due, so that claims meet nothing that may not run yet.
+-- ('retrying', 'held') becomes queued when it is due and its lane is open, so that claims meet nothing that may not run.
 
 INSERT INTO job_edge (from_state, to_state) VALUES ('retrying', 'queued'), ('cancelled', 'queued');
 
@@ -9,10 +9,12 @@ ALTER TABLE provisioning_job
     ADD COLUMN lane      text NOT NULL DEFAULT '',
     ADD COLUMN plan_tier text,
     ADD COLUMN paused    boolean NOT NULL DEFAULT false,
+    ADD COLUMN claimed_at timestamptz NOT NULL DEFAULT now(),
     ADD COLUMN cancel_actor text,
     ADD COLUMN cancel_error text;
 COMMENT ON COLUMN provisioning_job.lane IS 'the runtime whose turn it waits for; empty while it needs none, or none is known';
 COMMENT ON COLUMN provisioning_job.paused IS 'its subscription is paused';
+COMMENT ON COLUMN provisioning_job.claimed_at IS 'when a worker took it last';
 COMMENT ON COLUMN provisioning_job.cancel_error IS 'it was cancelled while it ran, and ends so with its next write';
 
 UPDATE provisioning_job SET lane = runtime_name
@@ -22,13 +24,15 @@ DROP INDEX provisioning_job_waiting, provisioning_job_due, provisioning_job_held
 -- Claims walk each open lane, organization after organization.
 CREATE INDEX provisioning_job_ready ON provisioning_job (lane, organization_uuid, next_attempt_at)
     WHERE state = 'queued' AND NOT paused;
-CREATE INDEX provisioning_job_later ON provisioning_job (next_attempt_at) WHERE state IN ('retrying', 'held');
+-- The same by age alone: since when is anything ready? A condition that nothing else implies: see below.
+CREATE INDEX provisioning_job_since ON provisioning_job (next_attempt_at) WHERE (state = 'queued' AND NOT paused) IS TRUE;
+CREATE INDEX provisioning_job_later ON provisioning_job (lane, state, next_attempt_at) WHERE state IN ('retrying', 'held');
 CREATE INDEX provisioning_job_held ON provisioning_job (runtime_name, next_attempt_at) WHERE state = 'held';
 CREATE INDEX provisioning_job_paused ON provisioning_job (id) WHERE state = 'queued' AND paused;
 -- Conditions that nothing else implies: for few running jobs every index of them looks as good as the right one, and
 -- would be read whole, again and again.
-CREATE INDEX provisioning_job_running_lane ON provisioning_job (lane) WHERE (state = 'running') IS TRUE;
-CREATE INDEX provisioning_job_running_organization ON provisioning_job (organization_uuid)
+CREATE INDEX provisioning_job_running_lane ON provisioning_job (lane, claimed_at) WHERE (state = 'running') IS TRUE;
+CREATE INDEX provisioning_job_running_organization ON provisioning_job (organization_uuid, claimed_at)
     WHERE (state = 'running') IS NOT FALSE;
 
 -- ---------------------------------------------------------------------------
@@ -88,11 +92,79 @@ BEGIN
     IF NOT FOUND THEN
         RETURN false;
     END IF;
-    UPDATE provisioning_job SET paused = false WHERE subscription_uuid = s.uuid AND paused;
+    -- Ready from now on: nobody looks for what would have been long ago (queue_floor).
+    UPDATE provisioning_job SET paused = false, next_attempt_at = greatest(next_attempt_at, now())
+    WHERE subscription_uuid = s.uuid AND paused;
     PERFORM audit(s.uuid, CASE p_scope WHEN 'organization' THEN p_target::uuid ELSE s.organization_uuid END, NULL, p_actor,
                   'resume', jsonb_build_object('scope', p_scope, 'target', nullif(p_target, '')));
     PERFORM pg_notify('provisioner_jobs', '');
     RETURN true;
+END $$;
+
+-- ---------------------------------------------------------------------------
+-- States
+
+DROP FUNCTION job_transition(bigint, uuid, bigint, job_state, text, job_step, integer, bigint, text, text, uuid);
+-- The one place where a job's state changes. p_fence NULL: the caller holds the row's lock and needs no lease. p_at: where
+-- the row is, known to who has just locked it.
+CREATE FUNCTION job_transition(p_job bigint, p_owner uuid, p_fence bigint, p_to job_state, p_actor text,
+                               p_step job_step DEFAULT NULL, p_attempts integer DEFAULT NULL,
+                               p_delay_ms bigint DEFAULT 0, p_error_class text DEFAULT NULL, p_error text DEFAULT NULL,
+                               p_new_owner uuid DEFAULT NULL, p_at tid DEFAULT NULL)
+RETURNS boolean LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp AS $$
+DECLARE
+    old record;
+BEGIN
+    IF p_at IS NULL THEN
+        SELECT j.ctid AS at, j.fence, j.lease_owner, j.state, j.step, j.subscription_uuid, j.organization_uuid INTO old
+        FROM provisioning_job j WHERE j.id = p_job FOR UPDATE;
+    ELSE
+        SELECT j.ctid AS at, j.fence, j.lease_owner, j.state, j.step, j.subscription_uuid, j.organization_uuid INTO old
+        FROM provisioning_job j WHERE j.ctid = p_at AND j.id = p_job FOR UPDATE;
+    END IF;
+    IF NOT FOUND OR (p_fence IS NOT NULL
+                     AND (old.fence <> p_fence OR old.lease_owner IS DISTINCT FROM p_owner OR old.state <> 'running')) THEN
+        RETURN false;
+    END IF;
+    UPDATE provisioning_job SET
+        state = p_to,
+        step = coalesce(p_step, step),
+        attempts = coalesce(p_attempts, attempts),
+        next_attempt_at = CASE WHEN p_to IN ('queued', 'retrying', 'held')
+                               THEN now() + make_interval(secs => p_delay_ms / 1000.0) ELSE next_attempt_at END,
+        lease_owner = CASE WHEN p_to = 'running' THEN coalesce(p_new_owner, lease_owner) END,
+        claimed_at = CASE WHEN p_new_owner IS NULL THEN claimed_at ELSE now() END,
+        fence = fence + CASE WHEN p_new_owner IS NULL THEN 0 ELSE 1 END,
+        error_class = CASE WHEN p_to = 'running' THEN error_class ELSE p_error_class END,
+        error = CASE WHEN p_to = 'running' THEN error ELSE p_error END,
+        finished_at = CASE WHEN p_to IN ('queued', 'running', 'retrying', 'held') THEN NULL ELSE now() END,
+        updated_at = now()
+    WHERE ctid = old.at AND id = p_job;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'job % moved while it was locked', p_job;
+    END IF;
+    PERFORM audit(old.subscription_uuid, old.organization_uuid, p_job, p_actor,
+                  CASE WHEN p_to = 'running' AND p_new_owner IS NULL THEN 'step' ELSE 'job.' || p_to END,
+                  jsonb_build_object('from', old.state, 'step', old.step, 'next_step', p_step, 'attempts', p_attempts,
+                                     'fence', CASE WHEN p_new_owner IS NULL THEN old.fence ELSE old.fence + 1 END,
+                                     'error_class', p_error_class, 'error', p_error,
+                                     'delay_ms', nullif(p_delay_ms, 0)));
+    RETURN true;
+END $$;
+
+DROP FUNCTION job_take(bigint, uuid, text, boolean);
+-- One job for p_owner; p_at as above. p_careful: one that cannot be written is passed over, and keeps nobody else waiting.
+CREATE FUNCTION job_take(p_job bigint, p_owner uuid, p_actor text, p_careful boolean, p_at tid DEFAULT NULL)
+RETURNS boolean LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp AS $$
+BEGIN
+    IF NOT p_careful THEN
+        RETURN job_transition(p_job, NULL, NULL, 'running', p_actor, p_new_owner => p_owner, p_at => p_at);
+    END IF;
+    BEGIN
+        RETURN job_transition(p_job, NULL, NULL, 'running', p_actor, p_new_owner => p_owner, p_at => p_at);
+    EXCEPTION WHEN OTHERS THEN
+        RETURN false;
+    END;
 END $$;
 
 -- ---------------------------------------------------------------------------
@@ -299,7 +371,7 @@ DECLARE
     v_full boolean := false;
 BEGIN
     IF p_next IS NOT NULL AND v_lane <> (SELECT lane FROM provisioning_job WHERE id = p_job) THEN
-        v_full := p_runtime_max IS NOT NULL AND lane_room(v_lane, p_runtime_max) <= 0;
+        v_full := p_runtime_max IS NOT NULL AND lane_room(v_lane, p_runtime_max, time_of(queue_floor('running'))) <= 0;
         UPDATE provisioning_job SET lane = v_lane WHERE id = p_job;
     END IF;
     IF v_full THEN
@@ -377,15 +449,89 @@ END $$;
 -- ---------------------------------------------------------------------------
 -- Claims
 
--- What waited for its time is ready now. p_careful: as in job_take.
-CREATE FUNCTION jobs_due(p_limit integer, p_careful boolean) RETURNS void
+CREATE FUNCTION micros_of(p_time timestamptz) RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    RETURN (extract(epoch FROM p_time) * 1000000)::bigint;
+END $$;
+
+CREATE FUNCTION time_of(p_micros bigint) RETURNS timestamptz LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    RETURN timestamptz 'epoch' + p_micros * interval '1 microsecond';
+END $$;
+
+-- The first of a queue's jobs from p_from on, by the clock; when there is none, now.
+CREATE FUNCTION queue_first(p_queue text, p_from bigint) RETURNS bigint
+LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp SET enable_seqscan = off AS $$
+DECLARE
+    v_from constant timestamptz := time_of(p_from);
+    v_first timestamptz := now();
+    v_lane text := '';
+BEGIN
+    IF p_queue = 'ready' THEN
+        v_first := least(v_first, (SELECT min(j.next_attempt_at) FROM provisioning_job j
+                                   WHERE (j.state = 'queued' AND NOT j.paused) IS TRUE AND j.next_attempt_at >= v_from));
+    ELSE
+        WHILE v_lane IS NOT NULL LOOP
+            v_first := least(v_first, (SELECT min(j.claimed_at) FROM provisioning_job j
+                                       WHERE (j.state = 'running') IS TRUE AND j.lane = v_lane AND j.claimed_at >= v_from));
+            v_lane := (SELECT j.lane FROM provisioning_job j
+                       WHERE (j.state = 'running') IS TRUE AND j.lane > v_lane AND j.claimed_at >= v_from
+                       ORDER BY j.lane LIMIT 1);
+        END LOOP;
+    END IF;
+    RETURN micros_of(v_first);
+END $$;
+
+-- Dead rows stay in an index for as long as anybody's snapshot might want them, and whoever looks for the living walks over
+-- all of them: one transaction left open for an hour would make claims slower by the minute. So a session remembers below
+-- what there is nothing of a queue any more, and looks from there: 'ready' (next_attempt_at, in microseconds), 'running'
+-- (claimed_at), 'outbox' (id). A bound is two seconds old before it is used, since what takes a time or a number first may
+-- be committed last. What is later still is met by the next bound, which looks a minute further back, or by that of every
+-- ten minutes, which looks everywhere.
+CREATE FUNCTION queue_floor(p_queue text) RETURNS bigint
+LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp AS $$
+DECLARE
+    v_name constant text := 'provisioner.floor_of_' || p_queue;
+    v_now constant bigint := micros_of(clock_timestamp());
+    v_kept bigint[] := nullif(current_setting(v_name, true), '')::bigint[];
+    v_used bigint := 0; -- the bound that counts
+    v_next bigint;      -- the one that will
+    v_whole bigint := v_now; -- when all was looked at
+    v_from bigint := 0;
+BEGIN
+    -- A clock that was set back begins anew.
+    IF v_kept IS NOT NULL AND v_now >= v_kept[3] THEN
+        IF v_now - v_kept[3] < 2000000 THEN
+            RETURN v_kept[1];
+        END IF;
+        v_used := v_kept[2];
+        IF v_now - v_kept[4] < 600000000 THEN
+            v_whole := v_kept[4];
+            v_from := greatest(v_used - CASE p_queue WHEN 'outbox' THEN 10000 ELSE 60000000 END, 0);
+        END IF;
+    END IF;
+    IF p_queue = 'outbox' THEN
+        v_next := coalesce((SELECT min(o.id) FROM outbox o WHERE o.id >= v_from),
+                           pg_sequence_last_value('outbox_id_seq'), 0);
+    ELSE
+        v_next := queue_first(p_queue, v_from);
+    END IF;
+    PERFORM set_config(v_name, ARRAY[v_used, v_next, v_now, v_whole]::text, false);
+    RETURN v_used;
+END $$;
+
+-- Up to p_limit that wait in a lane and whose time has come are ready now. Returns how many. p_careful: as in job_take.
+CREATE FUNCTION lane_due(p_lane text, p_state job_state, p_limit integer, p_careful boolean) RETURNS integer
 LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp AS $$
 DECLARE
     r record;
+    n integer := 0;
 BEGIN
+    -- The condition of the index word for word, or a generic plan could not use it.
     FOR r IN SELECT j.id, j.error_class, j.error FROM provisioning_job j
-             WHERE j.state IN ('retrying', 'held') AND j.next_attempt_at <= now()
+             WHERE j.state IN ('retrying', 'held') AND j.lane = p_lane AND j.state = p_state AND j.next_attempt_at <= now()
              ORDER BY j.next_attempt_at LIMIT p_limit FOR UPDATE SKIP LOCKED LOOP
+        n := n + 1;
         IF p_careful THEN
             BEGIN
                 PERFORM job_transition(r.id, NULL, NULL, 'queued', 'due', p_error_class => r.error_class, p_error => r.error);
@@ -396,66 +542,133 @@ BEGIN
             PERFORM job_transition(r.id, NULL, NULL, 'queued', 'due', p_error_class => r.error_class, p_error => r.error);
         END IF;
     END LOOP;
+    RETURN n;
 END $$;
 
--- How many more of an organization, or of a lane, may run; at most p_max are counted.
-CREATE FUNCTION organization_room(p_organization uuid, p_max integer) RETURNS integer
-LANGUAGE plpgsql STABLE SET search_path = agent_marketplace, pg_temp AS $$
-BEGIN
-    RETURN p_max - (SELECT count(*) FROM (SELECT FROM provisioning_job j
-                    WHERE (j.state = 'running') IS NOT FALSE AND j.organization_uuid = p_organization LIMIT p_max) x);
-END $$;
-
-CREATE FUNCTION lane_room(p_lane text, p_max integer) RETURNS integer
-LANGUAGE plpgsql STABLE SET search_path = agent_marketplace, pg_temp SET enable_seqscan = off AS $$
-BEGIN
-    RETURN p_max - (SELECT count(*) FROM (SELECT FROM provisioning_job j
-                    WHERE (j.state = 'running') IS TRUE AND j.lane = p_lane LIMIT p_max) x);
-END $$;
-
--- The lane after this one that has something ready, NULL: none; after NULL comes the first.
-CREATE FUNCTION lane_after(p_lane text) RETURNS text
+-- The first lane after this one in which something waits for a time, NULL: none; after NULL comes the first.
+CREATE FUNCTION lane_waiting(p_lane text) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = agent_marketplace, pg_temp AS $$
 BEGIN
     IF p_lane IS NULL THEN
-        RETURN (SELECT j.lane FROM provisioning_job j WHERE j.state = 'queued' AND NOT j.paused
-                ORDER BY j.lane LIMIT 1);
+        RETURN (SELECT j.lane FROM provisioning_job j WHERE j.state IN ('retrying', 'held') ORDER BY j.lane LIMIT 1);
     END IF;
-    RETURN (SELECT j.lane FROM provisioning_job j
-            WHERE j.state = 'queued' AND NOT j.paused AND j.lane > p_lane
+    RETURN (SELECT j.lane FROM provisioning_job j WHERE j.state IN ('retrying', 'held') AND j.lane > p_lane
             ORDER BY j.lane LIMIT 1);
 END $$;
 
--- The organization after this one in the lane, with the plan of the job whose turn it is; after NULL comes the first.
-CREATE FUNCTION lane_next(p_lane text, p_after uuid, OUT organization uuid, OUT plan_tier text)
+-- How many more of a lane the worker takes, by what it says of itself.
+CREATE FUNCTION policy_room(p_policy jsonb, p_lane text, p_limit integer) RETURNS integer
+LANGUAGE plpgsql IMMUTABLE SET search_path = agent_marketplace, pg_temp AS $$
+BEGIN
+    RETURN coalesce((p_policy #>> ARRAY['room', p_lane])::integer, (p_policy ->> 'room_else')::integer, p_limit);
+END $$;
+
+CREATE FUNCTION lane_is_paused(p_lane text) RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = agent_marketplace, pg_temp AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM scheduling_pause WHERE scope = 'all' AND target = '')
+        OR EXISTS (SELECT FROM scheduling_pause WHERE scope = 'runtime' AND target = p_lane);
+END $$;
+
+-- What waited for its time is ready now, as many of a lane as may run there: held ones have half of it, others the
+-- rest. In a lane that is closed nothing is touched, and costs nothing.
+CREATE FUNCTION jobs_due(p_limit integer, p_careful boolean, p_policy jsonb) RETURNS void
+LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp AS $$
+DECLARE
+    v_lane text := lane_waiting(NULL);
+    v_room integer;
+    v_held integer;
+BEGIN
+    WHILE v_lane IS NOT NULL LOOP
+        v_room := least(p_limit, policy_room(p_policy, v_lane, p_limit));
+        IF v_room > 0 AND NOT lane_is_paused(v_lane) THEN
+            v_held := least((v_room + 1) / 2, coalesce((p_policy #>> ARRAY['held', v_lane])::integer, v_room));
+            IF v_held > 0 THEN
+                v_room := v_room - lane_due(v_lane, 'held', v_held, p_careful);
+            END IF;
+            IF v_room > 0 THEN
+                PERFORM lane_due(v_lane, 'retrying', v_room, p_careful);
+            END IF;
+        END IF;
+        v_lane := lane_waiting(v_lane);
+    END LOOP;
+END $$;
+
+-- How many more of an organization, or of a lane, may run; at most p_max are counted. p_since, here and below: the bound
+-- that queue_floor told.
+CREATE FUNCTION organization_room(p_organization uuid, p_max integer, p_since timestamptz) RETURNS integer
+LANGUAGE plpgsql STABLE SET search_path = agent_marketplace, pg_temp AS $$
+BEGIN
+    RETURN p_max - (SELECT count(*) FROM (SELECT FROM provisioning_job j
+                    WHERE (j.state = 'running') IS NOT FALSE AND j.organization_uuid = p_organization
+                      AND j.claimed_at >= p_since LIMIT p_max) x);
+END $$;
+
+CREATE FUNCTION lane_room(p_lane text, p_max integer, p_since timestamptz) RETURNS integer
+LANGUAGE plpgsql STABLE SET search_path = agent_marketplace, pg_temp SET enable_seqscan = off AS $$
+BEGIN
+    RETURN p_max - (SELECT count(*) FROM (SELECT FROM provisioning_job j
+                    WHERE (j.state = 'running') IS TRUE AND j.lane = p_lane
+                      AND j.claimed_at >= p_since LIMIT p_max) x);
+END $$;
+
+-- The lane after this one that has something ready, NULL: none; after NULL comes the first.
+CREATE FUNCTION lane_after(p_lane text, p_since timestamptz) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = agent_marketplace, pg_temp AS $$
+BEGIN
+    IF p_lane IS NULL THEN
+        RETURN (SELECT j.lane FROM provisioning_job j
+                WHERE j.state = 'queued' AND NOT j.paused AND j.next_attempt_at >= p_since
+                ORDER BY j.lane LIMIT 1);
+    END IF;
+    RETURN (SELECT j.lane FROM provisioning_job j
+            WHERE j.state = 'queued' AND NOT j.paused AND j.lane > p_lane AND j.next_attempt_at >= p_since
+            ORDER BY j.lane LIMIT 1);
+END $$;
+
+-- The organization after this one in the lane, with the plan of the job whose turn it is, and where that job is; after
+-- NULL comes the first.
+CREATE FUNCTION lane_next(p_lane text, p_after uuid, p_since timestamptz, OUT organization uuid, OUT plan_tier text,
+                          OUT at tid)
 LANGUAGE plpgsql STABLE SET search_path = agent_marketplace, pg_temp AS $$
 BEGIN
     IF p_after IS NULL THEN
-        SELECT j.organization_uuid, j.plan_tier INTO organization, plan_tier FROM provisioning_job j
-        WHERE j.state = 'queued' AND NOT j.paused AND j.lane = p_lane
+        SELECT j.organization_uuid, j.plan_tier, j.ctid INTO organization, plan_tier, at FROM provisioning_job j
+        WHERE j.state = 'queued' AND NOT j.paused AND j.lane = p_lane AND j.next_attempt_at >= p_since
         ORDER BY j.organization_uuid, j.next_attempt_at LIMIT 1;
     ELSE
-        SELECT j.organization_uuid, j.plan_tier INTO organization, plan_tier FROM provisioning_job j
-        WHERE j.state = 'queued' AND NOT j.paused AND j.lane = p_lane
+        SELECT j.organization_uuid, j.plan_tier, j.ctid INTO organization, plan_tier, at FROM provisioning_job j
+        WHERE j.state = 'queued' AND NOT j.paused AND j.lane = p_lane AND j.next_attempt_at >= p_since
           AND j.organization_uuid > p_after
         ORDER BY j.organization_uuid, j.next_attempt_at LIMIT 1;
     END IF;
 END $$;
 
--- Up to p_limit of an organization's ready jobs in a lane, those that waited longest first. Never waits for a lock.
-CREATE FUNCTION lane_take(p_owner uuid, p_lane text, p_organization uuid, p_limit integer, p_careful boolean)
+-- Up to p_limit of an organization's ready jobs in a lane, those that waited longest first; p_first: where the first one
+-- is, or NULL. Never waits for a lock.
+CREATE FUNCTION lane_take(p_owner uuid, p_lane text, p_organization uuid, p_first tid, p_limit integer, p_careful boolean,
+                          p_since timestamptz)
 RETURNS bigint[] LANGUAGE plpgsql
 SET search_path = agent_marketplace, pg_temp AS $$
 DECLARE
     ids bigint[] := '{}';
-    v_id bigint;
+    r record;
 BEGIN
-    FOR v_id IN SELECT j.id FROM provisioning_job j
-                WHERE j.state = 'queued' AND NOT j.paused AND j.lane = p_lane
-                  AND j.organization_uuid = p_organization AND j.next_attempt_at <= now()
-                ORDER BY j.next_attempt_at LIMIT p_limit FOR UPDATE SKIP LOCKED LOOP
-        IF job_take(v_id, p_owner, 'claim', p_careful) THEN
-            ids := ids || v_id;
+    -- One alone needs no second look into the index, unless it has just gone.
+    IF p_limit = 1 AND p_first IS NOT NULL THEN
+        SELECT j.id, j.ctid AS at INTO r FROM provisioning_job j
+        WHERE j.ctid = p_first AND j.state = 'queued' AND NOT j.paused AND j.lane = p_lane
+          AND j.organization_uuid = p_organization AND j.next_attempt_at <= now() FOR UPDATE SKIP LOCKED;
+        IF FOUND THEN
+            RETURN CASE WHEN job_take(r.id, p_owner, 'claim', p_careful, r.at) THEN ids || r.id ELSE ids END;
+        END IF;
+    END IF;
+    FOR r IN SELECT j.id, j.ctid AS at FROM provisioning_job j
+             WHERE j.state = 'queued' AND NOT j.paused AND j.lane = p_lane
+               AND j.organization_uuid = p_organization AND j.next_attempt_at BETWEEN p_since AND now()
+             ORDER BY j.next_attempt_at LIMIT p_limit FOR UPDATE SKIP LOCKED LOOP
+        IF job_take(r.id, p_owner, 'claim', p_careful, r.at) THEN
+            ids := ids || r.id;
         END IF;
     END LOOP;
     RETURN ids;
@@ -468,6 +681,7 @@ DROP FUNCTION jobs_claim(uuid, integer, uuid, integer, bigint[], boolean);
 --   organization_max, runtime_max   jobs that may run at once, over all workers
 --   weights {tier: n}               1 for tiers that are not named
 --   room {lane: n}, room_else       how many more of a lane this worker takes now
+--   held {lane: n}                  how many held ones come back at most
 --   after {lane: organization}      where its round goes on (else p_after); credit {lane: n}: what that organization
 --                                   may still have before the next one, as column credit told
 CREATE FUNCTION jobs_claim(p_owner uuid, p_limit integer, p_after uuid, p_share integer, p_only bigint[],
@@ -508,9 +722,13 @@ DECLARE
     turn_shares integer[] := '{}';
     r record;
     v_id bigint;
+    v_ended uuid;
     v_lane text;
     v_organization uuid;
     v_tier text;
+    v_first tid;
+    v_since timestamptz;
+    v_running_since timestamptz;
     v_room integer;
     v_share integer;
     taken bigint[];
@@ -525,13 +743,16 @@ BEGIN
     IF NOT FOUND THEN
         RETURN;
     END IF;
-    FOR r IN SELECT j.id FROM worker w JOIN provisioning_job j ON j.lease_owner = w.owner AND j.state = 'running'
-             WHERE w.lease_until <= now() AND (p_only IS NULL OR j.id = ANY (p_only))
-             LIMIT p_limit FOR UPDATE OF j SKIP LOCKED FOR SHARE OF w SKIP LOCKED LOOP
-        CONTINUE WHEN NOT job_take(r.id, p_owner, 'takeover', p_careful);
-        ids := ids || r.id;
-        credits := credits || 0;
-        dead := dead || r.id;
+    -- Worker by worker: a plan for all of them at once may read every running job, and every one that was.
+    FOR v_ended IN SELECT w.owner FROM worker w WHERE w.lease_until <= now() ORDER BY w.owner LOOP
+        FOR r IN SELECT j.id FROM worker w JOIN provisioning_job j ON j.lease_owner = w.owner AND j.state = 'running'
+                 WHERE w.owner = v_ended AND w.lease_until <= now() AND (p_only IS NULL OR j.id = ANY (p_only))
+                 LIMIT p_limit - cardinality(ids) FOR UPDATE OF j SKIP LOCKED FOR SHARE OF w SKIP LOCKED LOOP
+            CONTINUE WHEN NOT job_take(r.id, p_owner, 'takeover', p_careful);
+            ids := ids || r.id;
+            credits := credits || 0;
+            dead := dead || r.id;
+        END LOOP;
     END LOOP;
     IF p_only IS NOT NULL THEN
         FOREACH v_id IN ARRAY p_only LOOP
@@ -549,14 +770,18 @@ BEGIN
     -- and come again.
     ELSIF (v_organization_max IS NULL AND v_lane_max IS NULL)
           OR pg_try_advisory_xact_lock(hashtext('agent_marketplace.jobs_claim')) THEN
-        PERFORM jobs_due(p_limit, p_careful);
+        PERFORM jobs_due(p_limit, p_careful, p_policy);
+        v_since := time_of(queue_floor('ready'));
+        v_running_since := time_of(queue_floor('running'));
         WHILE cardinality(ids) < p_limit
+              AND EXISTS (SELECT FROM provisioning_job j WHERE (j.state = 'queued' AND NOT j.paused) IS TRUE
+                          AND j.next_attempt_at BETWEEN v_since AND now())
               AND NOT EXISTS (SELECT FROM scheduling_pause p WHERE p.scope = 'all' AND p.target = '') LOOP
-            v_lane := lane_after(v_lane);
+            v_lane := lane_after(v_lane, v_since);
             EXIT WHEN v_lane IS NULL;
-            v_room := coalesce((p_policy #>> ARRAY['room', v_lane])::integer, (p_policy ->> 'room_else')::integer, p_limit);
+            v_room := policy_room(p_policy, v_lane, p_limit);
             IF v_room > 0 AND v_lane_max IS NOT NULL THEN
-                v_room := least(v_room, lane_room(v_lane, v_lane_max));
+                v_room := least(v_room, lane_room(v_lane, v_lane_max, v_running_since));
             END IF;
             CONTINUE WHEN v_room <= 0
                 OR EXISTS (SELECT FROM scheduling_pause p WHERE p.scope = 'runtime' AND p.target = v_lane);
@@ -581,11 +806,12 @@ BEGIN
                     CONTINUE;
                 ELSIF owed[i] > 0 THEN
                     v_organization := ats[i];
+                    v_first := NULL;
                     v_share := owed[i];
                     owed[i] := 0;
                 ELSE
-                    SELECT n.organization, n.plan_tier INTO v_organization, v_tier
-                    FROM lane_next(lanes[i], ats[i]) n;
+                    SELECT n.organization, n.plan_tier, n.at INTO v_organization, v_tier, v_first
+                    FROM lane_next(lanes[i], ats[i], v_since) n;
                     IF v_organization IS NULL AND NOT around[i] THEN
                         around[i] := true;
                         ats[i] := NULL;
@@ -610,6 +836,7 @@ BEGIN
                 t := t + 1;
                 i := turn_lanes[t];
                 v_organization := turn_organizations[t];
+                v_first := NULL;
                 v_share := turn_shares[t];
                 CONTINUE WHEN v_share = 0 OR rooms[i] <= 0;
             END IF;
@@ -617,12 +844,12 @@ BEGIN
             IF k IS NULL THEN
                 met := met || v_organization;
                 lefts := lefts || CASE WHEN v_organization_max IS NULL THEN p_limit
-                                       ELSE organization_room(v_organization, v_organization_max) END;
+                                       ELSE organization_room(v_organization, v_organization_max, v_running_since) END;
                 k := cardinality(met);
             END IF;
             CONTINUE WHEN lefts[k] <= 0;
-            taken := lane_take(p_owner, lanes[i], v_organization,
-                               least(v_share, rooms[i], lefts[k], p_limit - cardinality(ids)), p_careful);
+            taken := lane_take(p_owner, lanes[i], v_organization, v_first,
+                               least(v_share, rooms[i], lefts[k], p_limit - cardinality(ids)), p_careful, v_since);
             rooms[i] := rooms[i] - cardinality(taken);
             lefts[k] := lefts[k] - cardinality(taken);
             ids := ids || taken;

@@ -41,12 +41,13 @@ LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     r record;
+    v_since constant bigint := queue_floor('outbox');
 BEGIN
     IF NOT pg_try_advisory_xact_lock(hashtext('agent_marketplace.outbox_claim')) THEN
         RETURN;
     END IF;
     FOR r IN SELECT o.id, o.subscription_uuid, o.type, o.payload FROM outbox o
-             WHERE NOT outbox_held(o.claimed_by, o.claimed_until)
+             WHERE o.id >= v_since AND NOT outbox_held(o.claimed_by, o.claimed_until)
                AND NOT EXISTS (SELECT FROM outbox older WHERE older.subscription_uuid = o.subscription_uuid
                                AND older.id < o.id AND older.claimed_by <> p_owner
                                AND outbox_held(older.claimed_by, older.claimed_until))

@@ -600,6 +600,19 @@ static void request(struct job *j, struct driver_action *action)
     }
 }
 
+/* What failed because its server is down waits with the others of that server, until its own time
+ * is over. */
+static void failed(struct job *j, const struct err *err)
+{
+    int64_t hold_ms = 0;
+    bool away = err->class == ERR_UNAVAILABLE || err->class == ERR_UNKNOWN;
+    if (away && job_deadline_left_ms(j) > 0 && upstream_holds(j->upstream, &hold_ms)) {
+        executor_hold(j, err, hold_ms);
+    } else {
+        executor_settle(j, err);
+    }
+}
+
 static void turn(struct job *j)
 {
     struct driver_action action;
@@ -622,7 +635,7 @@ static void turn(struct job *j)
         return;
     case TURN_FAILED:
         redact(j, &action.err);
-        executor_settle(j, &action.err);
+        failed(j, &action.err);
         return;
     }
 }

@@ -85,6 +85,24 @@ static void add_rooms(const struct config *config, struct executor *x, struct bu
     add_number(out, ",\"room_else\":", (int64_t)(alone ? places : lanes_room(places, in_hand, 0)));
 }
 
+/* Where nothing is in their way they are not told apart. */
+static void add_held(const struct config *config, struct executor *x, struct buf *out)
+{
+    const char *comma = "";
+    buf_adds(out, ",\"held\":{");
+    for (size_t i = 0; i < config->n_runtimes; i++) {
+        const char *name = config->runtimes[i].name;
+        size_t room = upstreams_room_for_held(executor_upstreams(x), name);
+        if (room != SIZE_MAX) {
+            buf_adds(out, comma);
+            buf_add_json(out, name);
+            buf_addf(out, ":%zu", room);
+            comma = ",";
+        }
+    }
+    buf_addc(out, '}');
+}
+
 static void add_round(const struct lanes *l, struct buf *out)
 {
     buf_adds(out, ",\"after\":{");
@@ -116,6 +134,7 @@ void lanes_policy(const struct lanes *l, const struct config *config, struct exe
     add_number(out, ",\"enterprise\":", config->scheduling_weight_enterprise);
     buf_adds(out, "},");
     add_rooms(config, x, out);
+    add_held(config, x, out);
     add_round(l, out);
     buf_addc(out, '}');
 }

@@ -282,6 +282,15 @@ static int64_t held_ms(const struct upstream *up)
     return ms / 2 + (int64_t)rng_below(&up->all->jitter, (uint64_t)ms / 2 + 1);
 }
 
+bool upstream_holds(const struct upstream *up, int64_t *hold_ms)
+{
+    if (up->breaker != BREAKER_OPEN) {
+        return false;
+    }
+    *hold_ms = held_ms(up);
+    return true;
+}
+
 static int refuse(struct upstream *up, int64_t *hold_ms, struct err *err)
 {
     char since[CLOCK_TEXT_MAX];
@@ -494,6 +503,17 @@ size_t upstreams_room(const struct upstreams *u, const char *runtime)
     for (const struct upstream *up = u->list; up; up = up->next) {
         /* RAGFlow's absence is not everybody's matter: who needs it is held when that shows. */
         if (up->product == PRODUCT_LANGFLOW && str_eq(up->runtime, runtime) && room(up) < least) {
+            least = room(up);
+        }
+    }
+    return least;
+}
+
+size_t upstreams_room_for_held(const struct upstreams *u, const char *runtime)
+{
+    size_t least = SIZE_MAX;
+    for (const struct upstream *up = u->list; up; up = up->next) {
+        if (str_eq(up->runtime, runtime) && room(up) < least) {
             least = room(up);
         }
     }

@@ -59,6 +59,9 @@ int upstream_site(struct upstream *up, struct driver_site **out, struct err *err
  * to be left alone for long; *err says since when and why, *hold_ms when to come back.
  */
 int upstream_acquire(struct upstream *up, struct job *job, int64_t *hold_ms, struct err *err);
+/* Is it down, so that a job that has just failed is better held? Then *hold_ms: as for
+ * upstream_acquire. */
+bool upstream_holds(const struct upstream *up, int64_t *hold_ms);
 /* How long the server has asked to be left alone still: no request may leave. 0: not at all. */
 int64_t upstream_patience_ms(const struct upstream *up);
 /* Gives the slot back, or leaves the queue. Nothing happens without either. */
@@ -72,6 +75,9 @@ void upstream_report(struct upstream *up, const struct err *err, int64_t duratio
  * left alone, 1 when it is to be tried. Not all need its RAGFlow: those that do are held one by
  * one. */
 size_t upstreams_room(const struct upstreams *u, const char *runtime);
+/* The same of those that were held there: for whichever product it was, they need not come back
+ * while one of the runtime's is down. */
+size_t upstreams_room_for_held(const struct upstreams *u, const char *runtime);
 size_t upstreams_down(const struct upstreams *u);
 void upstreams_json(const struct upstreams *u, struct buf *out);
 

@@ -105,7 +105,7 @@ struct config {
     char *http_listen;
     char *log_level;  /* debug info warn error */
     char *log_format; /* json text */
-    /* scheduling: jobs that run at once, over all workers (1..100000; defaults 64, 500); what
+    /* scheduling: jobs that run at once, over all workers (1..100000; defaults 32, 500); what
      * plans weigh against each other (1..100; defaults 1, 2, 4, 8) */
     int64_t scheduling_organization_max, scheduling_runtime_max;
     int64_t scheduling_weight_free, scheduling_weight_plus, scheduling_weight_pro,

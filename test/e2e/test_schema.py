@@ -222,6 +222,23 @@ class Base(unittest.TestCase):
     def admin(self, path=None):
         return self.session(change(self.postgres.admin_url(), path=path or urllib.parse.urlsplit(self.url).path))
 
+    def pin(self):
+        """Somebody's transaction that keeps its snapshot, and with it every row that dies from now on."""
+        pin = self.session(autocommit=False)
+        pin.rows("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        pin.rows("SELECT count(*) FROM worker")
+        return pin
+
+    def pages(self, session, sql, rows=0):
+        """That a query which finds so many rows reads."""
+        plan = session.one(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}")["QUERY PLAN"][0]["Plan"]
+        self.assertEqual(plan["Actual Rows"], rows)
+        return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+
+    def forget_floors(self, session):
+        for queue in ("ready", "running", "outbox"):
+            session.rows("SELECT set_config(%s, '', false)", "provisioner.floor_of_" + queue)
+
     def refused(self, error, sql, *args, db=None):
         db = db or self.db
         with self.assertRaises(error, msg=sql):
@@ -843,10 +860,10 @@ class Leases(Base):
 
 
 class Claims(Base):
-    def backlog(self, n, organization=None, organizations=None, delay="0 s"):
+    def backlog(self, n, organization=None, organizations=None, delay="0 s", db=None):
         """n waiting jobs, of one organization or spread over many."""
         who = "%s::uuid" if organization else "md5('o' || i %% %s)::uuid"
-        self.db.rows(
+        (db or self.db).rows(
             f"WITH s AS (INSERT INTO subscription (uuid, wanted, wanted_at, event_seq, order_uuid, organization_uuid) "
             f"SELECT gen_random_uuid(), 'absent', now(), 0, gen_random_uuid(), {who} FROM generate_series(1, %s) i "
             "RETURNING uuid, organization_uuid) INSERT INTO provisioning_job (subscription_uuid, organization_uuid, "
@@ -888,6 +905,35 @@ class Claims(Base):
         self.assertEqual(self.db.claim(owner, only=ids[1:3]), [])
         self.assertEqual(self.db.claim(owner, only=[]), [])
         self.assertEqual(len(self.db.claim(owner)), 3)
+
+    def test_dead_rows_are_not_walked_again(self):
+        """Somebody's snapshot keeps each job that was ready or ran: a session that has claimed before looks from there."""
+        pin, used, late = self.pin(), self.session(), self.session(autocommit=False)
+        owner, bounds = used.register(), json.dumps({"organization_max": 100, "runtime_max": 1000})
+        look = f"SELECT * FROM jobs_claim('{owner}', 1, '{NIL}', 1, NULL, false, '{bounds}')"
+        organizations = sorted(new_uuid() for _ in range(2))
+        for organization in organizations:
+            self.backlog(1500, organization)
+        while got := used.claim(owner, 500):
+            used.rows("UPDATE provisioning_job SET state = 'succeeded', lease_owner = NULL, finished_at = now() "
+                      "WHERE id = ANY (%s)", [j["job_id"] for j in got])
+        for _ in range(3):
+            used.rows(look)
+            time.sleep(2.1)  # as old as a bound has to be
+        used.rows(look)
+        late.rows("SELECT now()")
+        self.backlog(2, organizations[1])
+        bounded = self.pages(used, look, rows=1)
+        self.forget_floors(used)
+        self.assertGreater(self.pages(used, look, rows=1), 5 * bounded, "nothing dead was there to walk over")
+        # What began before the bound and was committed behind it is found with the next one.
+        self.backlog(1, organizations[0], db=late)
+        for _ in range(3):
+            time.sleep(2.1)
+            used.rows(look)
+        late.conn.commit()
+        eventually(lambda: len(used.claim(owner)) == 1, 10, "the late one is found")
+        pin.conn.rollback()
 
     def test_two_claimers(self):
         self.backlog(400, organizations=30)
@@ -1004,6 +1050,26 @@ class Claims(Base):
         self.assertEqual([(j["job_id"], j["attempts"]) for j in got], [(held[0], 3)])
         job = self.db.job(held[0])
         self.assertEqual((job["error_class"], job["error"]), ("unknown", "reset"))
+
+    def test_what_is_due_in_a_closed_lane_stays(self):
+        """Held while its runtime is down or paused, and nothing is written."""
+        owner, ids = self.db.register(), []
+        for state in ("held", "held", "retrying"):
+            s, held = self.db.running(owner)
+            self.assertEqual(self.db.settle(held, state, 1, 0, "unavailable", "away"), "ok")
+            self.db.rows("UPDATE provisioning_job SET lane = 'eu' WHERE id = %s", held[0])
+            ids.append(held[0])
+        for bounds in ({"room": {"eu": 0}}, {"room_else": 0}):
+            self.assertEqual(self.db.claim(owner, **bounds), [])
+        for scope, target in (("runtime", "eu"), ("all", "")):
+            self.db.call("pause_set", scope, target, "x", None, "test")
+            self.assertEqual(self.db.claim(owner), [])
+            self.db.call("pause_lift", scope, target, "test")
+        self.assertEqual([self.db.job(id)["state"] for id in ids], ["held", "held", "retrying"])
+        self.assertEqual([j["job_id"] for j in self.db.claim(owner, room={"eu": 1})], ids[:1])
+        self.assertEqual([j["job_id"] for j in self.db.claim(owner, policy={"held": {"eu": 0}})], ids[2:])
+        self.assertEqual(self.db.job(ids[1])["state"], "held")
+        self.assertEqual([j["job_id"] for j in self.db.claim(owner)], ids[1:2])
 
     def test_a_full_runtime_is_entered_in_turn(self):
         """A termination begins without its runtime; then it waits for it like all others."""
@@ -1662,6 +1728,25 @@ class Outbox(Base):
         self.assertEqual(self.claim(one), [])
         self.db.rows("UPDATE outbox SET claimed_until = now() - interval '1 ms'")
         self.assertEqual(self.claim(one), [2, 4])
+
+    def test_dead_rows_are_not_walked_again(self):
+        """Somebody's snapshot keeps what is done with: a session that has looked before looks from there on."""
+        pin = self.pin()
+        owner, used = new_uuid(), self.session()
+        look = f"SELECT * FROM outbox_claim('{owner}', 1)"
+        self.db.rows("INSERT INTO outbox (subscription_uuid, type, payload) "
+                     "SELECT gen_random_uuid(), 'subscription.ready', '{}' FROM generate_series(1, 5000)")
+        self.db.rows("DELETE FROM outbox")
+        for _ in range(3):
+            used.rows(look)
+            time.sleep(2.1)  # as old as a bound has to be
+        used.rows(look)
+        bounded = self.pages(used, look)
+        self.forget_floors(used)
+        self.assertGreater(self.pages(used, look), 10 * bounded, "nothing dead was there to walk over")
+        pin.conn.rollback()
+        self.fill(new_uuid())
+        self.assertEqual(len(self.claim(owner, session=used)), 1)
 
     def test_a_claim_whose_answer_was_lost(self):
         self.fill(new_uuid(), new_uuid(), new_uuid())

@@ -247,6 +247,9 @@ void job_set_paused(struct db *db, struct job_row *j, bool paused)
     EDIT(db, j);
     link_out(db, j);
     j->paused = paused;
+    if (!paused && j->pub.next_attempt_at_us < db->now_us) {
+        j->pub.next_attempt_at_us = db->now_us;
+    }
     link_in(db, j);
 }
 

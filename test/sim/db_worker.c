@@ -146,6 +146,11 @@ struct claim {
     size_t n_walking;                   /* lanes */
 };
 
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
 static int64_t room(const struct db *db, const struct claim *c)
 {
     return c->limit - (int64_t)db->n_list;
@@ -172,23 +177,39 @@ static bool is_asked_for(const struct claim *c, const struct job_row *j)
     return c->n_only == SIZE_MAX;
 }
 
-/* PostgreSQL promises no order here: by id. */
+/* The dead worker after this one that has jobs, by owner. */
+static struct worker_row *next_dead(const struct db *db, const struct worker_row *after)
+{
+    struct worker_row *first = NULL;
+    for (size_t i = 0; i < db->workers.n; i++) {
+        struct worker_row *w = db->workers.rows[i];
+        if (!w->gone && w->lease_us <= db->now_us && w->running &&
+            (!after || strcmp(w->owner, after->owner) > 0) &&
+            (!first || strcmp(w->owner, first->owner) < 0)) {
+            first = w;
+        }
+    }
+    return first;
+}
+
+/* Worker by worker. PostgreSQL promises no order among the jobs of one: by id. */
 static void take_over(struct db *db, struct claim *c)
 {
-    for (size_t i = 0; i < db->workers.n; i++) {
-        const struct worker_row *w = db->workers.rows[i];
-        bool dead = !w->gone && w->lease_us <= db->now_us;
-        for (struct job_row *j = dead ? w->running : NULL; j; j = j->next) {
+    struct worker_row *w = NULL;
+    while (room(db, c) > 0 && (w = next_dead(db, w))) {
+        size_t first = db->n_list;
+        for (struct job_row *j = w->running; j; j = j->next) {
             if (is_asked_for(c, j)) {
                 list_add(db, j);
             }
         }
+        qsort(db->list + first, db->n_list - first, sizeof(*db->list), by_id);
+        db->n_list = (size_t)least((int64_t)db->n_list, c->limit);
+        for (size_t i = first; i < db->n_list; i++) {
+            take(db, c, db->list[i], "takeover");
+        }
     }
-    list_sort(db, (size_t)c->limit);
     c->n_dead = db->n_list;
-    for (size_t i = 0; i < db->n_list; i++) {
-        take(db, c, db->list[i], "takeover");
-    }
 }
 
 static bool is_due(const struct db *db, const struct job_row *j)
@@ -206,22 +227,6 @@ static void take_asked(struct db *db, const struct claim *c)
             take(db, c, j, "claim");
             list_add(db, j);
         }
-    }
-}
-
-/* jobs_due. */
-static void queue_due(struct db *db, const struct claim *c)
-{
-    struct job_row *j;
-    for (int64_t n = c->limit; n > 0 && (j = db->later.first) && is_due(db, j); n--) {
-        const struct move m = {.to = JOB_QUEUED,
-                               .actor = "due",
-                               .step = STEP_MAX,
-                               .attempts = NO_ATTEMPTS,
-                               .error_class = j->pub.error_class,
-                               .error = j->pub.error};
-        job_move(db, j, &m);
-        db->met |= MET_DUE;
     }
 }
 
@@ -251,16 +256,55 @@ static bool read_policy(struct db *db, struct claim *c)
 
 /* ---- the walk ---- */
 
-static int64_t least(int64_t a, int64_t b)
+static int64_t policy_room(const struct claim *c, const struct lane *l)
 {
-    return a < b ? a : b;
+    return number_in(member(c->policy, "room"), l->name,
+                     number_in(c->policy, "room_else", c->limit));
+}
+
+/* lane_due: how many there were. */
+static int64_t queue_due(struct db *db, const struct lane *l, enum job_state state, int64_t most)
+{
+    int64_t n = 0;
+    struct job_row *next;
+    for (struct job_row *j = db->later.first; j && n < most && is_due(db, j); j = next) {
+        next = j->next;
+        if (j->lane != l || j->pub.state != state) {
+            continue;
+        }
+        const struct move m = {.to = JOB_QUEUED,
+                               .actor = "due",
+                               .step = STEP_MAX,
+                               .attempts = NO_ATTEMPTS,
+                               .error_class = j->pub.error_class,
+                               .error = j->pub.error};
+        job_move(db, j, &m);
+        db->met |= MET_DUE;
+        n++;
+    }
+    return n;
+}
+
+/* jobs_due. */
+static void queue_all_due(struct db *db, const struct claim *c)
+{
+    for (size_t i = 0; i < db->n_lanes && db->later.first && is_due(db, db->later.first); i++) {
+        struct lane *l = db->lanes[i];
+        int64_t left = least(c->limit, policy_room(c, l));
+        if (left <= 0 || db_is_paused(db, "all", "") || db_is_paused(db, "runtime", l->name)) {
+            continue;
+        }
+        int64_t half = (left + 1) / 2;
+        left -= queue_due(db, l, JOB_HELD,
+                          least(half, number_in(member(c->policy, "held"), l->name, half)));
+        queue_due(db, l, JOB_RETRYING, left);
+    }
 }
 
 /* How many more of a lane this claim may take. */
 static int64_t lane_room(struct db *db, const struct claim *c, const struct lane *l)
 {
-    int64_t told =
-        number_in(member(c->policy, "room"), l->name, number_in(c->policy, "room_else", c->limit));
+    int64_t told = policy_room(c, l);
     int64_t left = c->lane_max == INT64_MAX ? told : c->lane_max - least(l->running, c->lane_max);
     if (told <= 0) {
         db->met |= MET_NO_ROOM;
@@ -430,7 +474,7 @@ static void walk(struct db *db, struct claim *c)
     size_t i = 0, t = 0;
     db->n_turns = 0;
     db->job_claims++;
-    queue_due(db, c);
+    queue_all_due(db, c);
     if (db_is_paused(db, "all", "")) {
         db->met |= MET_PAUSE_ALL;
         return;

@@ -331,13 +331,14 @@ static const char *policy(struct maker *m, struct call *c)
         return rarely(m, 2) ? "{}" : NULL;
     }
     return text(c,
-                "{%s,%s,\"weights\":{%s},\"room\":{%s},%s,\"after\":{\"%s\":\"%s\"},"
+                "{%s,%s,\"weights\":{%s},\"room\":{%s},%s,\"held\":{%s},\"after\":{\"%s\":\"%s\"},"
                 "\"credit\":{\"%s\":%d}}",
                 rarely(m, 3) ? "\"x\":1" : member(m, c, "organization_max", 0, 3),
                 rarely(m, 3) ? "\"runtime_max\":null" : member(m, c, "runtime_max", 0, 3),
                 rarely(m, 2) ? "" : member(m, c, "pro", 1, 4),
                 rarely(m, 2) ? "" : member(m, c, ONE_OF(m, runtimes), 0, 3),
                 rarely(m, 2) ? "\"room_else\":9" : member(m, c, "room_else", 0, 4),
+                rarely(m, 2) ? "" : member(m, c, ONE_OF(m, runtimes), 0, 2),
                 rarely(m, 2) ? "" : ONE_OF(m, runtimes), after_of(m),
                 rarely(m, 2) ? "" : ONE_OF(m, runtimes), (int)below(m, 3));
 }

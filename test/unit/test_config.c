@@ -255,7 +255,7 @@ static void test_defaults(void **state)
     assert_string_equal(c->http_listen, "127.0.0.1:9464");
     assert_string_equal(c->log_level, "info");
     assert_string_equal(c->log_format, "json");
-    assert_int_equal(c->scheduling_organization_max, 64);
+    assert_int_equal(c->scheduling_organization_max, 32);
     assert_int_equal(c->scheduling_runtime_max, 500);
     assert_int_equal(c->scheduling_weight_free, 1);
     assert_int_equal(c->scheduling_weight_plus, 2);

@@ -202,12 +202,12 @@ static void test_long_patience_holds(void **state)
     assert_in_range(hold_ms, 599 * 1000, 600 * 1000);
 }
 
-static void fail_often(struct world *w)
+static void fail_often(struct upstream *up)
 {
     struct err err;
     err_set(&err, ERR_UNAVAILABLE, "away");
     for (int i = 0; i < 5; i++) {
-        upstream_report(w->up, &err, 1, 0, "GET");
+        upstream_report(up, &err, 1, 0, "GET");
     }
 }
 
@@ -216,7 +216,7 @@ static void test_room_while_down(void **state)
     struct world *w = *state;
     struct err good;
     queue(w, "ab");
-    fail_often(w);
+    fail_often(w->up);
     assert_int_equal(w->dismissed, 1);
     assert_int_equal(upstreams_room(w->all, "eu"), 0);
     assert_true(upstreams_room(w->all, "us") > JOBS);
@@ -230,6 +230,29 @@ static void test_room_while_down(void **state)
     assert_true(upstreams_room(w->all, "eu") > JOBS);
 }
 
+/* Not all jobs need RAGFlow; but those that are held stay until all of the runtime works. */
+static void test_held_while_ragflow_is_down(void **state)
+{
+    struct world *w = *state;
+    struct err err;
+    int64_t hold_ms = 0;
+    struct upstream *ragflow = upstreams_get(w->all, "eu", PRODUCT_RAGFLOW, &err);
+    assert_true(upstreams_room_for_held(w->all, "eu") > JOBS);
+    assert_false(upstream_holds(ragflow, &hold_ms));
+    fail_often(ragflow);
+    assert_true(upstream_holds(ragflow, &hold_ms));
+    assert_in_range(hold_ms, 60 * 1000, 120 * 1000);
+    assert_false(upstream_holds(w->up, &hold_ms));
+    assert_true(upstreams_room(w->all, "eu") > JOBS);
+    assert_int_equal(upstreams_room_for_held(w->all, "eu"), 0);
+    assert_true(upstreams_room_for_held(w->all, "us") > JOBS);
+    err_clear(&err);
+    upstream_report(ragflow, &err, 1, 200, "GET");
+    assert_true(upstreams_room_for_held(w->all, "eu") > JOBS);
+    fail_often(w->up);
+    assert_int_equal(upstreams_room_for_held(w->all, "eu"), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -238,6 +261,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_patience_is_kept, setup, teardown),
         cmocka_unit_test_setup_teardown(test_long_patience_holds, setup, teardown),
         cmocka_unit_test_setup_teardown(test_room_while_down, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_held_while_ragflow_is_down, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -73,7 +73,8 @@ def obstruct(db, how, n=300):
                 [organization(10000 + i) for i in range(n)])
     elif how == "capped":
         fill(db, 3 * n, organizations=n, first=30000)
-        db.rows("UPDATE provisioning_job SET state = 'running', lease_owner = gen_random_uuid() WHERE id IN (SELECT "
+        db.rows("UPDATE provisioning_job SET state = 'running', lease_owner = gen_random_uuid(), "
+                "claimed_at = now() WHERE id IN (SELECT "
                 "DISTINCT ON (organization_uuid) id FROM provisioning_job WHERE organization_uuid = ANY (%s::uuid[]))",
                 [organization(30000 + i) for i in range(n)])
 
