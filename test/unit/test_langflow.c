@@ -1412,6 +1412,49 @@ static void a_purge_takes_files(void **state)
     }
 }
 
+#define EXAMPLE "11111111-2222-4333-8444-555555555555"
+#define THEIRS  "99999999-2222-4333-8444-555555555555"
+
+/* Lists show a flow without an owner and one of a stranger's beside the tenant's own. */
+static void list_strangers_flows(struct world *w, const struct exchange_request *r,
+                                 struct exchange_response *out)
+{
+    static char body[16384];
+    if (!strstr(r->url, "/flows/?") || out->status != 200 || out->body[0] != '[') {
+        return;
+    }
+    snprintf(body, sizeof(body),
+             "[{\"id\":\"" EXAMPLE "\",\"name\":\"example\",\"user_id\":null},"
+             "{\"id\":\"" THEIRS "\",\"name\":\"theirs\",\"user_id\":\"%s\"}%s%s",
+             w->stranger_id, out->body[1] == ']' ? "" : ",", out->body + 1);
+    out->body = body;
+    out->body_len = strlen(body);
+    ++*(int *)w->meddle_ctx;
+}
+
+static void what_others_have_is_left_alone(void **state)
+{
+    static const enum driver_goal goals[] = {DRIVER_CLOSED, DRIVER_ABSENT};
+    (void)state;
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        for (size_t i = 0; i < ARRAY_LEN(goals); i++) {
+            struct world w;
+            int lists = 0;
+            world_begin(&w, profiles[p]);
+            world_must(&w, DRIVER_PRESENT);
+            open_doors(&w);
+            w.meddle = list_strangers_flows;
+            w.meddle_ctx = &lists;
+            world_must(&w, goals[i]);
+            assert_true(lists > 0);
+            assert_null(strstr(w.trace, EXAMPLE));
+            assert_null(strstr(w.trace, THEIRS));
+            world_check(&w, goals[i]);
+            world_end(&w);
+        }
+    }
+}
+
 static void cut_flows(struct world *w, const struct exchange_request *r,
                       struct exchange_response *out)
 {
@@ -1811,6 +1854,7 @@ int main(void)
         cmocka_unit_test(a_lock_that_does_not_open_is_told),
         cmocka_unit_test(a_purge_takes_messages_and_waits_for_the_end),
         cmocka_unit_test(messages_that_outlive_their_flow_go),
+        cmocka_unit_test(what_others_have_is_left_alone),
         cmocka_unit_test(more_flows_than_can_be_read_go_with_their_user),
         cmocka_unit_test(a_purge_takes_files),
         cmocka_unit_test(files_that_stay_are_told),
