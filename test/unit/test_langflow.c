@@ -1412,6 +1412,58 @@ static void a_purge_takes_files(void **state)
     }
 }
 
+struct reopening {
+    bool closed; /* the close was answered */
+    int looks;   /* that still show it open */
+};
+
+/* A server that says that it closed the user, and shows otherwise. */
+static void show_it_open(struct world *w, const struct exchange_request *r,
+                         struct exchange_response *out)
+{
+    static char body[65536];
+    static const char shut[] = "\"is_active\":false";
+    struct reopening *o = w->meddle_ctx;
+    char *at = NULL;
+    if (r->method == METHOD_PATCH && strstr(r->url, "/users/") && strstr(buf_str(&r->body), shut)) {
+        o->closed = true;
+    }
+    if (r->method != METHOD_GET || !strstr(r->url, "/users/") || !o->closed || o->looks == 0) {
+        return;
+    }
+    o->looks--;
+    assert_true(str_copy(body, sizeof(body), out->body));
+    while ((at = strstr(body, shut))) {
+        memcpy(at + strlen(shut) - strlen("false"), " true", strlen(" true"));
+    }
+    out->body = body;
+}
+
+static void a_close_is_believed_when_it_is_seen(void **state)
+{
+    (void)state;
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        struct world w;
+        struct reopening o = {.looks = 2};
+        world_begin(&w, profiles[p]);
+        world_must(&w, DRIVER_PRESENT);
+        w.meddle = show_it_open;
+        w.meddle_ctx = &o;
+        world_must(&w, DRIVER_CLOSED);
+        assert_int_equal(o.looks, 0);
+        assert_true(w.waits >= 2);
+        world_check(&w, DRIVER_CLOSED);
+        world_end(&w);
+        world_begin(&w, profiles[p]);
+        world_must(&w, DRIVER_PRESENT);
+        o = (struct reopening){.looks = 1000};
+        w.meddle = show_it_open;
+        w.meddle_ctx = &o;
+        expect_failure(&w, DRIVER_CLOSED, ERR_UNKNOWN, "still shows it open");
+        world_end(&w);
+    }
+}
+
 #define EXAMPLE "11111111-2222-4333-8444-555555555555"
 #define THEIRS  "99999999-2222-4333-8444-555555555555"
 
@@ -1854,6 +1906,7 @@ int main(void)
         cmocka_unit_test(a_lock_that_does_not_open_is_told),
         cmocka_unit_test(a_purge_takes_messages_and_waits_for_the_end),
         cmocka_unit_test(messages_that_outlive_their_flow_go),
+        cmocka_unit_test(a_close_is_believed_when_it_is_seen),
         cmocka_unit_test(what_others_have_is_left_alone),
         cmocka_unit_test(more_flows_than_can_be_read_go_with_their_user),
         cmocka_unit_test(a_purge_takes_files),
