@@ -45,7 +45,8 @@ static void check_tail(const struct naming_input *in, const char *name, const ch
     uuid_hex(in->subscription_uuid, hex);
     size_t n = strlen(id);
     bool number = n > 0 && n < 3 && strspn(id, "0123456789") == n;
-    snprintf(padded, sizeof(padded), "%s%s", number ? &"00"[n - 1] : "", n ? id : hex);
+    const char *zeros = !number ? "" : n == 1 ? "00" : "0";
+    snprintf(padded, sizeof(padded), "%s%s", zeros, n ? id : hex);
     snprintf(tail, sizeof(tail), "-%s-%s", type, padded);
     HOLDS(strlen(name) > strlen(tail));
     HOLDS(str_eq(name + strlen(name) - strlen(tail), tail));

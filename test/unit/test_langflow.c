@@ -1413,6 +1413,101 @@ static void a_purge_takes_files(void **state)
     }
 }
 
+struct reopening {
+    bool closed; /* the close was answered */
+    int looks;   /* that still show it open */
+};
+
+/* A server that says that it closed the user, and shows otherwise. */
+static void show_it_open(struct world *w, const struct exchange_request *r,
+                         struct exchange_response *out)
+{
+    static char body[65536];
+    static const char shut[] = "\"is_active\":false";
+    struct reopening *o = w->meddle_ctx;
+    char *at = NULL;
+    if (r->method == METHOD_PATCH && strstr(r->url, "/users/") && strstr(buf_str(&r->body), shut)) {
+        o->closed = true;
+    }
+    if (r->method != METHOD_GET || !strstr(r->url, "/users/") || !o->closed || o->looks == 0) {
+        return;
+    }
+    o->looks--;
+    assert_true(str_copy(body, sizeof(body), out->body));
+    while ((at = strstr(body, shut))) {
+        memcpy(at + strlen(shut) - strlen("false"), " true", strlen(" true"));
+    }
+    out->body = body;
+}
+
+static void a_close_is_believed_when_it_is_seen(void **state)
+{
+    (void)state;
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        struct world w;
+        struct reopening o = {.looks = 2};
+        world_begin(&w, profiles[p]);
+        world_must(&w, DRIVER_PRESENT);
+        w.meddle = show_it_open;
+        w.meddle_ctx = &o;
+        world_must(&w, DRIVER_CLOSED);
+        assert_int_equal(o.looks, 0);
+        assert_true(w.waits >= 2);
+        world_check(&w, DRIVER_CLOSED);
+        world_end(&w);
+        world_begin(&w, profiles[p]);
+        world_must(&w, DRIVER_PRESENT);
+        o = (struct reopening){.looks = 1000};
+        w.meddle = show_it_open;
+        w.meddle_ctx = &o;
+        expect_failure(&w, DRIVER_CLOSED, ERR_UNKNOWN, "still shows it open");
+        world_end(&w);
+    }
+}
+
+#define EXAMPLE "11111111-2222-4333-8444-555555555555"
+#define THEIRS  "99999999-2222-4333-8444-555555555555"
+
+/* Lists show a flow without an owner and one of a stranger's beside the tenant's own. */
+static void list_strangers_flows(struct world *w, const struct exchange_request *r,
+                                 struct exchange_response *out)
+{
+    static char body[16384];
+    if (!strstr(r->url, "/flows/?") || out->status != 200 || out->body[0] != '[') {
+        return;
+    }
+    snprintf(body, sizeof(body),
+             "[{\"id\":\"" EXAMPLE "\",\"name\":\"example\",\"user_id\":null},"
+             "{\"id\":\"" THEIRS "\",\"name\":\"theirs\",\"user_id\":\"%s\"}%s%s",
+             w->stranger_id, out->body[1] == ']' ? "" : ",", out->body + 1);
+    out->body = body;
+    out->body_len = strlen(body);
+    ++*(int *)w->meddle_ctx;
+}
+
+static void what_others_have_is_left_alone(void **state)
+{
+    static const enum driver_goal goals[] = {DRIVER_CLOSED, DRIVER_ABSENT};
+    (void)state;
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        for (size_t i = 0; i < ARRAY_LEN(goals); i++) {
+            struct world w;
+            int lists = 0;
+            world_begin(&w, profiles[p]);
+            world_must(&w, DRIVER_PRESENT);
+            open_doors(&w);
+            w.meddle = list_strangers_flows;
+            w.meddle_ctx = &lists;
+            world_must(&w, goals[i]);
+            assert_true(lists > 0);
+            assert_null(strstr(w.trace, EXAMPLE));
+            assert_null(strstr(w.trace, THEIRS));
+            world_check(&w, goals[i]);
+            world_end(&w);
+        }
+    }
+}
+
 static void cut_flows(struct world *w, const struct exchange_request *r,
                       struct exchange_response *out)
 {
@@ -1843,6 +1938,8 @@ int main(void)
         cmocka_unit_test(a_lock_that_does_not_open_is_told),
         cmocka_unit_test(a_purge_takes_messages_and_waits_for_the_end),
         cmocka_unit_test(messages_that_outlive_their_flow_go),
+        cmocka_unit_test(a_close_is_believed_when_it_is_seen),
+        cmocka_unit_test(what_others_have_is_left_alone),
         cmocka_unit_test(more_flows_than_can_be_read_go_with_their_user),
         cmocka_unit_test(a_purge_takes_files),
         cmocka_unit_test(files_that_stay_are_told),

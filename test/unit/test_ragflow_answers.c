@@ -287,9 +287,43 @@ static void an_inspection_tells_what_to_mend(void **state)
     sim_end(&w);
 }
 
+/* On some versions a delete without ids means everything: such a one is never built, whatever the
+ * operation believes. */
+static void no_delete_means_all(void **state)
+{
+    (void)state;
+    static const char id[] = "0123456789abcdef0123456789abcdef";
+    static const char *const wrong[] = {
+        "",  "0123", "0123456789abcdef0123456789abcde", "..", "0123456789abcdef0123456789abcde\"",
+        NULL};
+    const struct driver_target target = {.url = "http://r"};
+    for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
+        struct driver_op op = {.target = &target};
+        struct exchange_request whole, documents, none;
+        buf_init(&op.ids, 1024);
+        str_copy(op.id, sizeof(op.id), id);
+        exchange_request_init(&none);
+        ragflow_build_documents_delete(&op, &none);
+        assert_true(none.body.failed); /* no documents */
+        buf_addf(&op.ids, "\"%s\"", id);
+        str_copy(op.id, sizeof(op.id), wrong[i] ? wrong[i] : id);
+        exchange_request_init(&whole);
+        ragflow_build_delete(&op, &whole);
+        exchange_request_init(&documents);
+        ragflow_build_documents_delete(&op, &documents);
+        assert_int_equal(whole.body.failed, wrong[i] != NULL);
+        assert_int_equal(documents.body.failed, wrong[i] != NULL);
+        exchange_request_done(&none);
+        exchange_request_done(&whole);
+        exchange_request_done(&documents);
+        buf_done(&op.ids);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(no_delete_means_all),
         cmocka_unit_test(every_recorded_answer),
         cmocka_unit_test(other_answers),
         cmocka_unit_test(an_inspection_tells_what_to_mend),
