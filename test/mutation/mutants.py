@@ -24,7 +24,7 @@ MUTANTS = [
      "WHERE subscription_uuid = p_subscription AND product = p_product AND state IN ('intended', 'unknown')\n$$;",
      "WHERE subscription_uuid = p_subscription AND product = p_product AND state IN ('unknown')\n$$;"),
     ("what an unsent request replaced is forgotten", "migrations/0006_recovery.sql",
-     "IF p_state = 'not_sent' THEN", "IF p_state = '' THEN"),
+     "IF p_state IN ('not_sent', 'refused') THEN", "IF p_state = 'replaced' THEN"),
     ("an open delete is forgotten", "worker/drive.c",
      ".deleting = open->delete_id,", ".deleting = NULL,"),
     ("an open update is forgotten", "worker/drive.c",
@@ -135,7 +135,12 @@ MUTANTS = [
      "PERFORM FROM worker w WHERE w.owner = p_owner AND w.lease_until > now() FOR SHARE;",
      "PERFORM FROM worker w WHERE w.owner = p_owner FOR SHARE;"),
     ("a living worker's jobs are taken over", "migrations/0005_scheduling.sql",
-     "WHERE w.lease_until <= now() AND (p_only IS NULL", "WHERE (p_only IS NULL"),
+     "WHERE w.lease_until <= now() ORDER BY w.owner LOOP\n"
+     "        FOR r IN SELECT j.id FROM worker w JOIN provisioning_job j ON j.lease_owner = w.owner AND j.state = 'running'\n"
+     "                 WHERE w.owner = v_ended AND w.lease_until <= now()",
+     "ORDER BY w.owner LOOP\n"
+     "        FOR r IN SELECT j.id FROM worker w JOIN provisioning_job j ON j.lease_owner = w.owner AND j.state = 'running'\n"
+     "                 WHERE w.owner = v_ended"),
     ("a renewal that did not work counts as one", "worker/engine.c",
      'if (str_eq(PQgetvalue(res, 0, 0), "t")) {\n        e->leased_until_ms', "if (PQntuples(res) == 1) {\n        e->leased_until_ms"),
     ("an identity is used again after its loss", "worker/engine.c",
@@ -235,7 +240,8 @@ MUTANTS = [
     ("a runtime has more jobs than it may", "migrations/0005_scheduling.sql",
      "    RETURN p_max - (SELECT count(*)", "    RETURN p_max + 1000 - (SELECT count(*)", "FUNCTION lane_room("),
     ("a job enters a runtime that is full", "migrations/0005_scheduling.sql",
-     "v_full := p_runtime_max IS NOT NULL AND lane_room(v_lane, p_runtime_max) <= 0;", "v_full := false;"),
+     "v_full := p_runtime_max IS NOT NULL AND lane_room(v_lane, p_runtime_max, time_of(queue_floor('running'))) <= 0;",
+     "v_full := false;"),
     ("a worker has more jobs than it may", "worker/engine.c",
      "(size_t)e->config->worker_max_jobs > held ? (size_t)e->config->worker_max_jobs - held : 0;", "CLAIM_MAX + 0 * held;"),
     ("a product has more requests than it may", "worker/upstream.c",
