@@ -11,8 +11,6 @@
 #include "base/clock.h"
 #include "base/str.h"
 
-enum { WORD_MAX = 32 }; /* longer than any type or state */
-
 /* Members of a form, as paths of json_get; NULL: the form has none. */
 struct form {
     const char *order, *resource, *offering, *project, *customer, *key, *type, *state;
@@ -40,21 +38,6 @@ struct word {
     const char *text;
     int value;
 };
-
-static const struct word types[] = {{"create", HOOK_TYPE_CREATE},
-                                    {"update", HOOK_TYPE_UPDATE},
-                                    {"terminate", HOOK_TYPE_TERMINATE},
-                                    {"restore", HOOK_TYPE_RESTORE}};
-
-static const struct word states[] = {{"pending-consumer", HOOK_STATE_PENDING_CONSUMER},
-                                     {"pending-provider", HOOK_STATE_PENDING_PROVIDER},
-                                     {"pending-project", HOOK_STATE_PENDING_PROJECT},
-                                     {"pending-start-date", HOOK_STATE_PENDING_START_DATE},
-                                     {"executing", HOOK_STATE_EXECUTING},
-                                     {"done", HOOK_STATE_DONE},
-                                     {"erred", HOOK_STATE_ERRED},
-                                     {"canceled", HOOK_STATE_CANCELED},
-                                     {"rejected", HOOK_STATE_REJECTED}};
 
 /* M24's names, and what was added by 2026. Those of a resource stand without their common
  * beginning. */
@@ -94,16 +77,6 @@ static int find(const struct word *words, size_t n, const char *text)
         }
     }
     return 0;
-}
-
-/* REST says "pending-provider" where a message says "pending provider" and a display may say either
- * with a capital. */
-static void fold(const char *text, char out[WORD_MAX])
-{
-    (void)str_copy(out, WORD_MAX, text);
-    for (char *p = out; *p; p++) {
-        *p = (char)(*p >= 'A' && *p <= 'Z' ? *p - 'A' + 'a' : *p == ' ' || *p == '_' ? '-' : *p);
-    }
 }
 
 /* ---- members ---- */
@@ -152,37 +125,21 @@ static int read_uuid(const cJSON *tree, const char *path, char out[UUID_TEXT],
     return 0;
 }
 
-static int read_word(const cJSON *tree, const char *path, const struct word *words, size_t n,
-                     int *out, struct json_fault *fault)
-{
-    char folded[WORD_MAX];
-    const char *text = NULL;
-    if (read_text(tree, path, &text, fault)) {
-        return -1;
-    }
-    if (text) {
-        fold(text, folded);
-        *out = find(words, n, folded);
-    }
-    return 0;
-}
-
 static int read_members(const cJSON *tree, const struct form *f, struct hook *h,
                         struct json_fault *fault)
 {
-    int type = HOOK_TYPE_UNKNOWN, state = HOOK_STATE_UNKNOWN;
+    const char *type = NULL, *state = NULL;
     if (read_uuid(tree, f->order, h->order_uuid, fault) ||
         read_uuid(tree, f->resource, h->resource_uuid, fault) ||
         read_uuid(tree, f->offering, h->offering_uuid, fault) ||
         read_uuid(tree, f->project, h->project_uuid, fault) ||
         read_uuid(tree, f->customer, h->customer_uuid, fault) ||
-        read_uuid(tree, f->key, h->api_key_uuid, fault) ||
-        read_word(tree, f->type, types, ARRAY_LEN(types), &type, fault) ||
-        read_word(tree, f->state, states, ARRAY_LEN(states), &state, fault)) {
+        read_uuid(tree, f->key, h->api_key_uuid, fault) || read_text(tree, f->type, &type, fault) ||
+        read_text(tree, f->state, &state, fault)) {
         return -1;
     }
-    h->order_type = (enum hook_order_type)type;
-    h->order_state = (enum hook_order_state)state;
+    h->order_type = waldur_order_type_parse(type);
+    h->order_state = waldur_order_state_parse(state);
     return 0;
 }
 
@@ -266,22 +223,22 @@ static int read_webhook(const cJSON *tree, struct hook *h, struct json_fault *fa
 
 /* ---- messages ---- */
 
-static enum hook_kind kind_of_state(enum hook_order_state state)
+static enum hook_kind kind_of_state(enum waldur_order_state state)
 {
     switch (state) {
-    case HOOK_STATE_EXECUTING:
+    case WALDUR_ORDER_EXECUTING:
         return HOOK_ORDER_APPROVED;
-    case HOOK_STATE_DONE:
-    case HOOK_STATE_ERRED:
-    case HOOK_STATE_CANCELED:
-    case HOOK_STATE_REJECTED:
+    case WALDUR_ORDER_DONE:
+    case WALDUR_ORDER_ERRED:
+    case WALDUR_ORDER_CANCELED:
+    case WALDUR_ORDER_REJECTED:
         return HOOK_ORDER_CLOSED;
-    case HOOK_STATE_UNKNOWN:
-    case HOOK_STATE_PENDING_CONSUMER:
-    case HOOK_STATE_PENDING_PROVIDER:
-    case HOOK_STATE_PENDING_PROJECT:
-    case HOOK_STATE_PENDING_START_DATE:
-    case HOOK_STATE_MAX:
+    case WALDUR_ORDER_UNKNOWN:
+    case WALDUR_ORDER_PENDING_CONSUMER:
+    case WALDUR_ORDER_PENDING_PROVIDER:
+    case WALDUR_ORDER_PENDING_PROJECT:
+    case WALDUR_ORDER_PENDING_START_DATE:
+    case WALDUR_ORDER_MAX:
         break;
     }
     return HOOK_ORDER_MOVED;
@@ -355,4 +312,17 @@ int hook_decode(const void *body, size_t n, struct hook *out, struct json_fault 
         *out = h;
     }
     return rc;
+}
+
+int hook_of_event(const cJSON *event, struct hook *out, struct json_fault *fault)
+{
+    struct hook h = {.kind = HOOK_OTHER, .created_us = -1};
+    if (!cJSON_IsObject(event)) {
+        return json_refuse(fault, "", "must be an object");
+    }
+    if (read_webhook(event, &h, fault)) {
+        return -1;
+    }
+    *out = h;
+    return 0;
 }
