@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/str.h"
+#include "waldur/native.h"
 
 /* Members of a form, as paths of json_get; NULL: the form has none. */
 struct form {
@@ -81,61 +82,18 @@ static int find(const struct word *words, size_t n, const char *text)
 
 /* ---- members ---- */
 
-static int refuse(struct json_fault *fault, const char *path, const char *reason)
-{
-    char pointer[JSON_POINTER_MAX] = "", token[64];
-    while (*path) {
-        size_t n = strcspn(path, ".");
-        (void)str_copy(token, n + 1 < sizeof(token) ? n + 1 : sizeof(token), path);
-        json_pointer_push(pointer, token);
-        path += n + (path[n] == '.');
-    }
-    return json_refuse(fault, pointer, "%s", reason);
-}
-
-/* *text is NULL where nothing is given: not there, null, "", or Python's None as text. */
-static int read_text(const cJSON *tree, const char *path, const char **text,
-                     struct json_fault *fault)
-{
-    *text = NULL;
-    if (!path) {
-        return 0;
-    }
-    const cJSON *member = json_get(tree, path);
-    *text = cJSON_GetStringValue(member);
-    if (member && !*text && !cJSON_IsNull(member)) {
-        return refuse(fault, path, "must be a string");
-    }
-    if (*text && (!**text || str_eq(*text, "None"))) {
-        *text = NULL;
-    }
-    return 0;
-}
-
-static int read_uuid(const cJSON *tree, const char *path, char out[UUID_TEXT],
-                     struct json_fault *fault)
-{
-    const char *text = NULL;
-    if (read_text(tree, path, &text, fault)) {
-        return -1;
-    }
-    if (text && !uuid_parse(text, strlen(text), out)) {
-        return refuse(fault, path, "must be a UUID, with or without dashes");
-    }
-    return 0;
-}
-
 static int read_members(const cJSON *tree, const struct form *f, struct hook *h,
                         struct json_fault *fault)
 {
     const char *type = NULL, *state = NULL;
-    if (read_uuid(tree, f->order, h->order_uuid, fault) ||
-        read_uuid(tree, f->resource, h->resource_uuid, fault) ||
-        read_uuid(tree, f->offering, h->offering_uuid, fault) ||
-        read_uuid(tree, f->project, h->project_uuid, fault) ||
-        read_uuid(tree, f->customer, h->customer_uuid, fault) ||
-        read_uuid(tree, f->key, h->api_key_uuid, fault) || read_text(tree, f->type, &type, fault) ||
-        read_text(tree, f->state, &state, fault)) {
+    if (waldur_read_uuid(tree, f->order, h->order_uuid, fault) ||
+        waldur_read_uuid(tree, f->resource, h->resource_uuid, fault) ||
+        waldur_read_uuid(tree, f->offering, h->offering_uuid, fault) ||
+        waldur_read_uuid(tree, f->project, h->project_uuid, fault) ||
+        waldur_read_uuid(tree, f->customer, h->customer_uuid, fault) ||
+        waldur_read_uuid(tree, f->key, h->api_key_uuid, fault) ||
+        waldur_read_text(tree, f->type, &type, fault) ||
+        waldur_read_text(tree, f->state, &state, fault)) {
         return -1;
     }
     h->order_type = waldur_order_type_parse(type);
@@ -151,13 +109,13 @@ static int check_subject(const struct form *f, const struct hook *h, struct json
     case HOOK_ORDER_MOVED:
     case HOOK_ORDER_APPROVED:
     case HOOK_ORDER_CLOSED:
-        return order ? 0 : refuse(fault, f->order, "is required");
+        return order ? 0 : waldur_refuse(fault, f->order, "is required");
     case HOOK_RESOURCE_REQUESTED:
     case HOOK_RESOURCE_CHANGED:
     case HOOK_KEY_ROTATION:
-        return resource ? 0 : refuse(fault, f->resource, "is required");
+        return resource ? 0 : waldur_refuse(fault, f->resource, "is required");
     case HOOK_UNLINKED:
-        return order || resource ? 0 : refuse(fault, f->resource, "is required");
+        return order || resource ? 0 : waldur_refuse(fault, f->resource, "is required");
     case HOOK_OTHER:
     case HOOK_KIND_MAX:
         break;
@@ -182,14 +140,14 @@ static enum hook_kind kind_of_event(const char *type)
 static int read_created(const cJSON *tree, struct hook *h, struct json_fault *fault)
 {
     const char *created = NULL;
-    if (read_text(tree, "created", &created, fault)) {
+    if (waldur_read_text(tree, "created", &created, fault)) {
         return -1;
     }
     if (!created) {
-        return refuse(fault, "created", "is required");
+        return waldur_refuse(fault, "created", "is required");
     }
     if (!clock_parse(created, strlen(created), &h->created_us)) {
-        return refuse(fault, "created", "must be a date and time with an offset (RFC 3339)");
+        return waldur_refuse(fault, "created", "must be a date and time with an offset (RFC 3339)");
     }
     return 0;
 }
@@ -197,18 +155,18 @@ static int read_created(const cJSON *tree, struct hook *h, struct json_fault *fa
 static int read_webhook(const cJSON *tree, struct hook *h, struct json_fault *fault)
 {
     const char *type = NULL;
-    if (read_text(tree, "event_type", &type, fault)) {
+    if (waldur_read_text(tree, "event_type", &type, fault)) {
         return -1;
     }
     if (!type) {
-        return refuse(fault, "event_type", "is required");
+        return waldur_refuse(fault, "event_type", "is required");
     }
     if (!json_get(tree, "context")) {
-        return refuse(fault, "context", "is required");
+        return waldur_refuse(fault, "context", "is required");
     }
     if (!cJSON_IsObject(json_get(tree, "context"))) {
-        return refuse(fault, "context",
-                      "must be an object; the hook's content type in Waldur has to be json");
+        return waldur_refuse(fault, "context",
+                             "must be an object; the hook's content type in Waldur has to be json");
     }
     h->kind = kind_of_event(type);
     if (read_created(tree, h, fault)) {
@@ -261,7 +219,7 @@ static const char *object_of(const cJSON *tree, const char *said)
 static int read_message(const cJSON *tree, struct hook *h, struct json_fault *fault)
 {
     const char *said = NULL;
-    if (read_text(tree, "object_type", &said, fault)) {
+    if (waldur_read_text(tree, "object_type", &said, fault)) {
         return -1;
     }
     const char *object = object_of(tree, said);

@@ -18,7 +18,7 @@
 #include "waldur/terms.h"
 
 enum {
-    WALDUR_BODY_MAX = 4 * 1024 * 1024, /* bytes of an answer that is read */
+    WALDUR_BODY_MAX = 8 * 1024 * 1024, /* bytes of an answer that is read */
     WALDUR_DEPTH_MAX = 48,
     WALDUR_SLUG_MAX = 255, /* characters; Waldur's own bound is 50 */
     WALDUR_NAME_MAX = 255, /* characters; longer ones are cut */
@@ -68,6 +68,8 @@ struct waldur_resource {
     bool paused;
     int64_t created_us; /* -1 where it is not told */
     int64_t modified_us;
+    cJSON *attributes; /* as an order's: those that it was created with */
+    cJSON *limits;
     cJSON *metadata;  /* backend_metadata, object; NULL for none. Owned */
     cJSON *endpoints; /* array of {name, url}; NULL where this Waldur tells none. Owned */
 };

@@ -38,6 +38,9 @@ struct waldur_mapping {
     const char *member;
 };
 
+/* Is it one of them? For whoever checks a configuration. */
+bool waldur_member_known(const char *member);
+
 /* Of one offering, out of the configuration. Everything borrowed; NULL or 0: not set. */
 struct waldur_setup {
     const char *type; /* our offering type */
