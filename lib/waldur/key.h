@@ -26,7 +26,8 @@ struct waldur_key_target {
 
 enum waldur_key_end {
     WALDUR_KEY_TOLD,         /* and seen */
-    WALDUR_KEY_ALREADY,      /* Waldur has a key of this client_id; or had been told of the error */
+    WALDUR_KEY_ALREADY,      /* Waldur has a key of this client_id (`state` Updating: it waits for
+                                another one again); or had been told of the error */
     WALDUR_KEY_NOT_WANTED,   /* nobody waits for a new key */
     WALDUR_KEY_GONE,         /* the key, or every key of the resource, is not known there */
     WALDUR_KEY_NOT_SUPPORTED /* this Waldur has no keys */

@@ -47,12 +47,12 @@ struct waldur_site {
 
 /* Everything borrowed; must outlive the operation. */
 struct waldur_access {
-    const char *url;        /* up to and with "/api", no trailing slash */
-    const char *credential; /* never logged */
-    const char *scheme;     /* static: "Token " or "Bearer "; NULL: "Token " */
-    int64_t timeout_ms;     /* of one request; 0: the transport's default */
-    int64_t settle_ms;      /* between two looks, doubled each time; 0: WALDUR_SETTLE_MS */
-    struct waldur_site *site;
+    const char *url;          /* up to and with "/api", no trailing slash */
+    const char *credential;   /* never logged */
+    const char *scheme;       /* static: "Token " or "Bearer "; NULL: "Token " */
+    int64_t timeout_ms;       /* of one request; 0: the transport's default */
+    int64_t settle_ms;        /* between two looks, doubled each time; 0: WALDUR_SETTLE_MS */
+    struct waldur_site *site; /* never NULL */
 };
 
 enum waldur_turn {
