@@ -83,7 +83,7 @@ enum keys_read op_read_keys(struct waldur_op *op, const struct exchange_response
 {
     struct json_fault fault;
     cJSON *array = NULL;
-    enum err_class class = op_classify(op, r, out);
+    enum err_class class = op_looked(op, r, out);
     if (class == ERR_GONE || (r->status == 404 && page == 1)) {
         return without_page(op, page, out);
     }

@@ -405,13 +405,12 @@ static void list_feed(struct waldur_op *op, const struct exchange_response *r,
     struct page page = {.walkable = true, .last_us = -1};
     struct json_fault fault;
     cJSON *array = NULL;
-    enum err_class class = op_classify(op, r, out);
+    enum err_class class = op_looked(op, r, out);
     if (r->status == 404 || class == ERR_GONE) {
         without_page(l, out);
         return;
     }
     if (class != ERR_NONE) {
-        out->err.class = class == ERR_CONFLICT ? ERR_UNAVAILABLE : class;
         op_fail(op, &out->err);
         return;
     }

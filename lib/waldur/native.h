@@ -85,6 +85,9 @@ extern const char waldur_orders[], waldur_resources[], waldur_keys[]; /* collect
 /* exchange_classify by Waldur's rules (op.h), without secrets; sets out->err and out->answered. */
 enum err_class op_classify(const struct waldur_op *op, const struct exchange_response *r,
                            struct waldur_outcome *out);
+/* The same of a look, to which a 409 is no answer. */
+enum err_class op_looked(const struct waldur_op *op, const struct exchange_response *r,
+                         struct waldur_outcome *out);
 /* Is the body JSON, or empty where that is an answer? */
 bool op_answered(const struct exchange_response *r);
 /* A success that cannot be read: ERR_UNKNOWN in out->err, and the operation fails by it. */

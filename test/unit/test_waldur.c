@@ -189,6 +189,10 @@ static void what_waits_for_others_is_left(void **state)
     struct waldur_sim s = ws_begin(false);
     s.type = WALDUR_TYPE_UNKNOWN;
     took(&s, WALDUR_INTAKE_LEFT, "o");
+    s.log[0] = '\0';
+    s.type = WALDUR_TYPE_CREATE;
+    s.offering = "";
+    took(&s, WALDUR_INTAKE_LEFT, "o");
     ws_end(&s);
 }
 

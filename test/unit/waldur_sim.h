@@ -19,6 +19,7 @@
 #include "base/exchange.h"
 #include "base/json.h"
 #include "base/str.h"
+#include "base/uuid.h"
 #include "waldur/intake.h"
 #include "waldur/key.h"
 #include "waldur/report.h"
@@ -369,9 +370,12 @@ static inline const char *ws_mark(const struct waldur_action *a)
         if (wanted) {
             assert_string_equal(url, wanted);
         } else {
-            assert_true(str_starts(url, WS_URL "/marketplace-resource-api-keys/1111111"));
-            assert_true(str_eq(url + strlen(url) - 9, "/set_key/") ||
-                        str_eq(url + strlen(url) - 11, "/set_erred/"));
+            const char *rest = url + strlen(WS_URL "/marketplace-resource-api-keys/");
+            char uuid[UUID_TEXT];
+            assert_true(str_starts(url, WS_URL "/marketplace-resource-api-keys/"));
+            assert_true(strlen(rest) > 36 && uuid_parse(rest, 36, uuid));
+            assert_string_equal(rest + 36,
+                                str_eq(a->effect, "key.set") ? "/set_key/" : "/set_erred/");
         }
         assert_int_equal(a->request.method, METHOD_POST);
         assert_string_equal(a->request.content_type, "application/json");
