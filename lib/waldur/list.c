@@ -14,7 +14,7 @@
  * server turns out not to sort or not to filter, the list is begun anew and read by pages alone;
  * what was told is not told again.
  */
-enum { STALE_PAGES_MAX = 200 }; /* in a row without a new row */
+enum { STALE_PAGES_MAX = 20 }; /* in a row without a new one, beside those of what was told */
 
 /* UUIDs that were told: open addressing, doubled when half full. */
 struct seen {
@@ -360,7 +360,7 @@ static void after_page(struct list_op *l, const struct page *p)
     l->stale = p->fresh > 0 ? 0 : l->stale + 1;
     if (p->rows < PAGE_LEAST && (p->walkable || l->by_pages)) {
         list_ended(l);
-    } else if (l->stale > STALE_PAGES_MAX) {
+    } else if (l->stale > STALE_PAGES_MAX + (int)(l->result.rows / PAGE_LEAST)) {
         op_fail_with(&l->op, ERR_UNKNOWN, "Waldur's list does not end");
     } else if (l->by_pages) {
         l->page++;
@@ -449,8 +449,9 @@ struct waldur_op *waldur_list_start(const struct waldur_list_target *target, str
     }
     op_init(&l->op, &class, &target->access);
     l->target = *target;
-    /* Every page but the stale ones tells a row. */
-    l->op.rounds_max = WALDUR_LIST_ROWS_MAX + STALE_PAGES_MAX * (1 + (int)target->n_offerings);
+    /* Every page tells a row or is stale, and each list may be begun anew once. */
+    l->op.rounds_max =
+        2 * (WALDUR_LIST_ROWS_MAX + STALE_PAGES_MAX * (1 + (int)target->n_offerings));
     begin(l, false);
     return &l->op;
 }

@@ -36,6 +36,7 @@ struct server {
     size_t n;
     size_t page_size; /* 0: as it is asked for */
     bool unsorted, unfiltered;
+    bool halfway;   /* sorted for a page, and then no more; of 300 rows */
     size_t leaves;  /* so many rows leave after each request, the first ones first */
     size_t appears; /* likewise, the last ones */
     size_t doubles; /* rows that were told more than once */
@@ -123,6 +124,12 @@ static void add_row(const struct server *s, size_t i, struct buf *b)
              i, i, i, i);
 }
 
+/* 0 to 98, 200; 299 to 201; 199 to 99 */
+static size_t halfway(size_t n)
+{
+    return n < 99 ? n : n == 99 ? 200 : n < 199 ? 399 - n : 398 - n;
+}
+
 static int serve(struct server *s, const char *url, struct buf *b)
 {
     char value[128];
@@ -138,7 +145,7 @@ static int serve(struct server *s, const char *url, struct buf *b)
     skip = (page - 1) * page_size;
     buf_addc(b, '[');
     for (size_t n = 0; n < s->n; n++) {
-        size_t i = s->unsorted ? (n * 7 + 3) % s->n : n;
+        size_t i = s->unsorted ? (n * 7 + 3) % s->n : s->halfway ? halfway(n) : n;
         bool match = !s->rows[i].gone && s->rows[i].created_us >= from &&
                      (!one || str_eq(value, offerings[s->rows[i].offering]));
         if (match && matched++ >= skip && matched <= skip + page_size) {
@@ -342,6 +349,11 @@ static void a_server_that_does_not_sort_or_filter_is_read_by_pages(void **state)
             free(s);
         }
     }
+    struct server *s = server(WALDUR_LIST_ORDERS, 300, 1500000);
+    struct waldur_list_target t = target_of(s);
+    s->halfway = true;
+    lists_all(s, &t);
+    free(s);
 }
 
 static void each_offering_is_asked_for(void **state)
@@ -457,7 +469,7 @@ static void a_list_that_does_not_end_is_an_error(void **state)
     assert_int_equal(a.turn, WALDUR_FAILED);
     assert_int_equal(a.err.class, ERR_UNKNOWN);
     assert_int_equal(result.rows, 1);
-    assert_true(s->requests < 1000);
+    assert_true(s->requests < 50);
     buf_done(&b);
     free(s);
 }

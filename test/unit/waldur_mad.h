@@ -39,6 +39,7 @@ struct waldur_mad {
     size_t n_keys;
     bool client_shown;
     bool asked;
+    char resource[UUID_TEXT]; /* what it is about: an intake is told by the order */
 };
 
 static inline void waldur_mad_broken(const struct waldur_mad *m, const char *why)
@@ -73,7 +74,7 @@ static inline void waldur_mad_asked(struct waldur_mad *m, const struct waldur_ac
         MAD_HOLDS(m, !a->effect && str_starts(a->request.url, WS_URL "/"));
         return;
     }
-    (void)ws_mark(a); /* the URL is one of those about what was given */
+    (void)ws_mark_of(a, m->resource); /* the URL is one of those about what was given */
     if (str_eq(effect, "order.done") || str_eq(effect, "order.erred")) {
         MAD_HOLDS(m, m->order_last && m->order == WALDUR_ORDER_EXECUTING);
         MAD_HOLDS(m, m->kind == (str_eq(effect, "order.done") ? MAD_DONE : MAD_ERRED));
@@ -124,11 +125,14 @@ static inline void waldur_mad_saw(struct waldur_mad *m, const struct waldur_acti
     struct waldur_order o;
     struct waldur_resource s;
     struct json_fault fault;
-    const char *mark = m->kind == MAD_LIST ? "" : ws_mark(a);
+    const char *mark = m->kind == MAD_LIST ? "" : ws_mark_of(a, m->resource);
     m->order_last = false;
     if (str_eq(mark, "o") && tree && waldur_order_decode(r->body, r->body_len, &o, &fault) == 0) {
         m->order_last = str_eq(o.uuid, WS_ORDER);
         m->order = m->order_last ? o.state : m->order;
+        if (m->order_last && m->kind == MAD_INTAKE && !m->asked) {
+            memcpy(m->resource, o.resource_uuid, sizeof(m->resource));
+        }
         waldur_order_done(&o);
     } else if (str_eq(mark, "r") && tree &&
                waldur_resource_decode(r->body, r->body_len, &s, &fault) == 0) {
@@ -246,7 +250,7 @@ static inline void waldur_mad_ask(struct waldur_mad *m, struct waldur_op *op)
 {
     const struct waldur_intake *it = waldur_intake_of(op);
     MAD_HOLDS(m, !m->asked && it->has_order && it->has_resource);
-    MAD_HOLDS(m, str_eq(it->order.uuid, WS_ORDER) && str_eq(it->resource.uuid, WS_RESOURCE));
+    MAD_HOLDS(m, str_eq(it->order.uuid, WS_ORDER) && str_eq(it->resource.uuid, m->resource));
     MAD_HOLDS(m, str_eq(it->order.offering_uuid, WS_OFFERING));
     m->asked = true;
     if (m->leaves) {
@@ -263,6 +267,7 @@ static inline void waldur_mad_run(struct waldur_mad *m)
     struct waldur_action a;
     struct waldur_op *op = waldur_mad_start(m);
     assert_non_null(op);
+    str_copy(m->resource, sizeof(m->resource), WS_RESOURCE);
     for (waldur_op_next(op, &a); a.turn != WALDUR_DONE && a.turn != WALDUR_FAILED;
          waldur_op_next(op, &a)) {
         if (a.turn == WALDUR_WAIT) {

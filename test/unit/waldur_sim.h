@@ -343,31 +343,36 @@ static inline void ws_late(struct waldur_sim *s)
 /* ---- requests ---- */
 
 /* What is asked for; the URL is the very one, and of nothing else. */
-static inline const char *ws_mark(const struct waldur_action *a)
+static inline const char *ws_mark_of(const struct waldur_action *a, const char *resource)
 {
     static char mark[48];
+    char look[256];
     const char *url = a->request.url;
     if (a->effect) {
         static const struct {
-            const char *effect, *url;
+            const char *effect, *collection, *action;
         } posts[] = {
-            {"order.approve", WS_URL "/marketplace-orders/" WS_ORDER "/approve_by_provider/"},
-            {"order.executing", WS_URL "/marketplace-orders/" WS_ORDER "/set_state_executing/"},
-            {"order.done", WS_URL "/marketplace-orders/" WS_ORDER "/set_state_done/"},
-            {"order.erred", WS_URL "/marketplace-orders/" WS_ORDER "/set_state_erred/"},
-            {"resource.backend_id",
-             WS_URL "/marketplace-provider-resources/" WS_RESOURCE "/set_backend_id/"},
-            {"resource.metadata",
-             WS_URL "/marketplace-provider-resources/" WS_RESOURCE "/set_backend_metadata/"},
-            {"resource.endpoints",
-             WS_URL "/marketplace-provider-resources/" WS_RESOURCE "/set_endpoints/"},
-            {"key.report", WS_URL "/marketplace-resource-api-keys/report_created/"},
+            {"order.approve", "orders", "approve_by_provider"},
+            {"order.executing", "orders", "set_state_executing"},
+            {"order.done", "orders", "set_state_done"},
+            {"order.erred", "orders", "set_state_erred"},
+            {"resource.backend_id", "provider-resources", "set_backend_id"},
+            {"resource.metadata", "provider-resources", "set_backend_metadata"},
+            {"resource.endpoints", "provider-resources", "set_endpoints"},
         };
-        const char *wanted = NULL;
+        char wanted[256] = "";
         for (size_t i = 0; i < ARRAY_LEN(posts); i++) {
-            wanted = str_eq(posts[i].effect, a->effect) ? posts[i].url : wanted;
+            if (str_eq(posts[i].effect, a->effect)) {
+                snprintf(
+                    wanted, sizeof(wanted), WS_URL "/marketplace-%s/%s/%s/", posts[i].collection,
+                    str_eq(posts[i].collection, "orders") ? WS_ORDER : resource, posts[i].action);
+            }
         }
-        if (wanted) {
+        if (str_eq(a->effect, "key.report")) {
+            str_copy(wanted, sizeof(wanted),
+                     WS_URL "/marketplace-resource-api-keys/report_created/");
+        }
+        if (wanted[0]) {
             assert_string_equal(url, wanted);
         } else {
             const char *rest = url + strlen(WS_URL "/marketplace-resource-api-keys/");
@@ -388,12 +393,20 @@ static inline const char *ws_mark(const struct waldur_action *a)
     if (str_eq(url, WS_URL "/marketplace-orders/" WS_ORDER "/")) {
         return "o";
     }
-    if (str_eq(url, WS_URL "/marketplace-provider-resources/" WS_RESOURCE "/")) {
+    snprintf(look, sizeof(look), WS_URL "/marketplace-provider-resources/%s/", resource);
+    if (str_eq(url, look)) {
         return "r";
     }
-    assert_true(str_starts(url, WS_URL "/marketplace-resource-api-keys/?resource_uuid=" WS_RESOURCE
-                                       "&page_size=100&page="));
+    snprintf(
+        look, sizeof(look),
+        WS_URL "/marketplace-resource-api-keys/?resource_uuid=%s&page_size=100&page=", resource);
+    assert_true(str_starts(url, look));
     return "k";
+}
+
+static inline const char *ws_mark(const struct waldur_action *a)
+{
+    return ws_mark_of(a, WS_RESOURCE);
 }
 
 static inline int ws_serve(struct waldur_sim *s, const struct waldur_action *a, struct buf *b)
