@@ -376,18 +376,31 @@ static void after_page(struct list_op *l, const struct page *p)
     }
 }
 
+static void without_keys(struct list_op *l, struct waldur_outcome *out)
+{
+    switch (op_without_keys(&l->op, out)) {
+    case KEYS_DOUBT:
+        l->op.wait_ms = l->op.access.settle_ms;
+        return;
+    case KEYS_NONE_HERE:
+        l->result.not_supported = true;
+        op_done(&l->op);
+        return;
+    case KEYS_MORE:
+    case KEYS_END:
+    case KEYS_FAILED:
+        return;
+    }
+}
+
 /* A 404: past the end; or not there at all. */
 static void without_page(struct list_op *l, struct waldur_outcome *out)
 {
     if (l->page > 1 && out->answered) {
         err_clear(&out->err);
         list_ended(l);
-    } else if (l->target.kind == WALDUR_LIST_KEYS && l->page == 1 &&
-               (out->answered || l->op.access.site->keys != WALDUR_SUPPORT_YES)) {
-        err_clear(&out->err);
-        l->op.access.site->keys = WALDUR_SUPPORT_NO;
-        l->result.not_supported = true;
-        op_done(&l->op);
+    } else if (l->target.kind == WALDUR_LIST_KEYS && l->page == 1) {
+        without_keys(l, out);
     } else {
         if (out->err.class == ERR_GONE) {
             err_set(&out->err, ERR_UNAVAILABLE,

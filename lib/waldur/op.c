@@ -334,6 +334,11 @@ bool op_posted(struct waldur_op *op, struct change *c, const struct exchange_res
                struct waldur_outcome *out)
 {
     enum err_class class = op_classify(op, r, out);
+    if (class == ERR_NONE && !out->answered) {
+        class = ERR_UNKNOWN;
+        err_set(&out->err, class, "HTTP %d that is not of Waldur's API", r->status);
+        out->err.http_status = r->status;
+    }
     out->effect = effect_of(r, class);
     c->posts++;
     c->looks = 0;

@@ -32,7 +32,8 @@ struct report_op {
     struct waldur_op op;
     struct waldur_report_target target;
     enum step step;
-    bool told_all;  /* what a buyer needs is there: only the last word is missing */
+    bool told_all; /* what a buyer needs is there: only the last word is missing */
+    bool endpoints_doubted;
     bool no_return; /* an erred order that cannot be set executing again */
     cJSON *metadata;
     struct waldur_order order;
@@ -395,6 +396,9 @@ static void feed_keys(struct report_op *o, const struct exchange_response *r,
         o->result.keys_untold = true;
         everything_told(o);
         return;
+    case KEYS_DOUBT:
+        o->step = LOOK_ORDER; /* is Waldur there at all? */
+        return;
     case KEYS_FAILED:
         return;
     }
@@ -424,8 +428,10 @@ static void feed_endpoints(struct report_op *o, const struct exchange_response *
     bool posted = op_posted(&o->op, &o->endpoints, r, out);
     if (cannot(r)) {
         o->op.end = OP_RUNS;
-        o->op.wait_ms = 0;
-        o->result.endpoints_untold = true;
+        /* By a page that a proxy may have made it is not believed before it was said twice. */
+        o->result.endpoints_untold = out->answered || o->endpoints_doubted;
+        o->endpoints_doubted = true;
+        o->endpoints = (struct change){.posts = 0};
         out->effect = WALDUR_EFFECT_REFUSED;
         out->answered = true;
         posted = true;

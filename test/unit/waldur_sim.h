@@ -43,7 +43,7 @@ enum { WS_KEYS_MAX = 40, WS_FAULTS_MAX = 8 };
 
 /* Happens to the next request (times: to as many) whose mark is this. */
 struct ws_fault {
-    const char *mark; /* "o", "+order.done", ... */
+    const char *mark; /* "o", "+order.done", ...; NULL: any */
     int skip;         /* so many of them pass before */
     int times;
     int status; /* 0: no answer */
@@ -80,6 +80,7 @@ struct waldur_sim {
     struct ws_fault faults[WS_FAULTS_MAX];
     size_t n_faults;
     char late[40]; /* the change that acts at the next wait */
+    char late_url[256];
     char *late_body;
     unsigned posted_to_closed; /* changes of an order that did not execute, but for those allowed */
     struct waldur_site site;
@@ -333,7 +334,7 @@ static inline void ws_late(struct waldur_sim *s)
         struct buf b;
         buf_init(&b, 4096);
         cJSON *body = ws_parse(s->late_body);
-        (void)ws_change(s, s->late, "", body, &b);
+        (void)ws_change(s, s->late, s->late_url, body, &b);
         cJSON_Delete(body);
         buf_done(&b);
         s->late[0] = '\0';
@@ -444,7 +445,7 @@ static inline struct ws_fault *ws_fault_of(struct waldur_sim *s, const char *mar
 {
     for (size_t i = 0; i < s->n_faults; i++) {
         struct ws_fault *f = &s->faults[i];
-        if (f->times > 0 && str_eq(f->mark, mark)) {
+        if (f->times > 0 && (!f->mark || str_eq(f->mark, mark))) {
             if (f->skip > 0) {
                 f->skip--;
                 continue;
@@ -471,9 +472,9 @@ static inline struct exchange_response ws_answer(struct waldur_sim *s,
     }
     buf_init(&b, 1 << 20);
     struct ws_fault *f = ws_fault_of(s, mark);
-    if (f && f->late) {
-        assert_non_null(a->effect);
+    if (f && f->late && a->effect) {
         str_copy(s->late, sizeof(s->late), a->effect);
+        str_copy(s->late_url, sizeof(s->late_url), a->request.url);
         free(s->late_body);
         s->late_body = str_dup(buf_str(&a->request.body));
     } else if (!f || f->acts) {
