@@ -383,6 +383,42 @@ static void what_became_of_a_change_is_told(void **state)
     }
 }
 
+static void changes_resource(struct waldur_sim *s)
+{
+    s->resource = strstr(s->log, "+order.approve") ? WS_ORDER : WS_RESOURCE_HEX;
+}
+
+static void an_order_stays_with_its_resource(void **state)
+{
+    (void)state;
+    struct waldur_sim s = ws_begin(false);
+    s.resource = "";
+    took(&s, WALDUR_INTAKE_LEFT, "o");
+    ws_end(&s);
+    s = ws_begin(false);
+    s.before = changes_resource;
+    intake_failed(&s, ERR_UNKNOWN, "o r ? +order.approve o");
+    assert_string_equal(s.backend_id, "");
+    ws_end(&s);
+    s = ws_begin(false);
+    ws_fault(&s, (struct ws_fault){.mark = "r",
+                                   .status = 200,
+                                   .body = "{\"uuid\":\"" WS_ORDER "\",\"state\":\"OK\"}"});
+    intake_failed(&s, ERR_UNKNOWN, "o r:200");
+    ws_end(&s);
+}
+
+static void a_backend_id_has_to_fit(void **state)
+{
+    (void)state;
+    static char longest[WALDUR_BACKEND_ID_MAX * WALDUR_CHARACTER + 2];
+    memset(longest, 'a', sizeof(longest) - 1);
+    struct waldur_sim s = ws_begin(false);
+    s.accept = longest;
+    intake_failed(&s, ERR_INTERNAL, "o r ?");
+    ws_end(&s);
+}
+
 static void an_order_of_another_uuid_is_no_answer(void **state)
 {
     (void)state;
@@ -1068,6 +1104,8 @@ int main(void)
         cmocka_unit_test(errors_hold_or_wait_and_change_nothing),
         cmocka_unit_test(retry_after_is_handed_on),
         cmocka_unit_test(what_became_of_a_change_is_told),
+        cmocka_unit_test(an_order_stays_with_its_resource),
+        cmocka_unit_test(a_backend_id_has_to_fit),
         cmocka_unit_test(an_order_of_another_uuid_is_no_answer),
         cmocka_unit_test(nobody_deciding_is_an_error),
         cmocka_unit_test(everything_is_told_before_the_order_is_done),

@@ -66,7 +66,7 @@ struct waldur_sim {
     enum waldur_order_state state;
     enum waldur_resource_state resource_state;
     bool no_order, no_resource; /* 404 */
-    const char *offering, *offering_type, *attributes;
+    const char *resource, *offering, *offering_type, *attributes;
     int slow_approval; /* looks until an approved order executes */
     bool approved;
     bool deaf; /* set_state_done and _erred answer 200 and change nothing: several orders execute */
@@ -96,6 +96,7 @@ static inline struct waldur_sim ws_begin(bool old)
                                .type = WALDUR_TYPE_CREATE,
                                .state = WALDUR_ORDER_PENDING_PROVIDER,
                                .resource_state = WALDUR_RESOURCE_CREATING,
+                               .resource = WS_RESOURCE_HEX,
                                .offering = WS_OFFERING_HEX,
                                .offering_type = "Marketplace.Slurm",
                                .attributes = "{\"name\":\"my-ws\"}",
@@ -151,7 +152,7 @@ static inline void ws_order_body(const struct waldur_sim *s, struct buf *b)
     buf_addf(b,
              "{\"url\":\"" WS_URL "/marketplace-orders/" WS_ORDER_HEX "/\",\"uuid\":\"%s\","
              "\"type\":\"%s\",\"state\":\"%s\",\"resource_uuid\":null,"
-             "\"marketplace_resource_uuid\":\"" WS_RESOURCE_HEX "\",\"offering_uuid\":\"%s\","
+             "\"marketplace_resource_uuid\":\"%s\",\"offering_uuid\":\"%s\","
              "\"offering_type\":\"%s\",\"offering_name\":\"AI workspace\",\"plan_uuid\":"
              "\"" WS_PLAN_HEX "\",\"plan_name\":\"Pro\",\"customer_uuid\":\"" WS_CUSTOMER_HEX
              "\",\"customer_name\":\"Acme Corp\",\"customer_slug\":\"acme-corp\",\"project_uuid\":"
@@ -161,8 +162,8 @@ static inline void ws_order_body(const struct waldur_sim *s, struct buf *b)
              "\"modified\":\"2026-11-21T10:05:00Z\",\"created_by_email\":\"jane@example.com\","
              "\"error_message\":\"\"%s}",
              s->old ? WS_ORDER_HEX : WS_ORDER, waldur_order_type_name(s->type),
-             waldur_order_state_name(s->state), s->offering, s->offering_type, s->attributes,
-             s->old ? "" : ",\"slug\":\"my-ws-order\",\"backend_id\":\"\"");
+             waldur_order_state_name(s->state), s->resource, s->offering, s->offering_type,
+             s->attributes, s->old ? "" : ",\"slug\":\"my-ws-order\",\"backend_id\":\"\"");
 }
 
 static inline void ws_add_tree(struct buf *b, const cJSON *tree, const char *none)
