@@ -103,6 +103,19 @@ static void order_executes(struct report_op *o)
                         "the same type executes for its resource, cancel one at Waldur");
 }
 
+/* It needs no report any more; but whoever keeps a key until Waldur has it wants to know. */
+static void order_done(struct report_op *o)
+{
+    if (is_done(o) && o->verdict.posts > 0) {
+        end(o, WALDUR_REPORT_TOLD);
+    } else if (is_done(o) && o->target.n_keys > 0) {
+        o->step = LOOK_KEYS;
+        o->page = 1;
+    } else {
+        end(o, WALDUR_REPORT_ALREADY);
+    }
+}
+
 static void after_order(struct report_op *o)
 {
     o->result.state = o->order.state;
@@ -111,7 +124,7 @@ static void after_order(struct report_op *o)
         order_executes(o);
         return;
     case WALDUR_ORDER_DONE:
-        end(o, is_done(o) && o->verdict.posts > 0 ? WALDUR_REPORT_TOLD : WALDUR_REPORT_ALREADY);
+        order_done(o);
         return;
     case WALDUR_ORDER_ERRED:
         order_erred(o);
@@ -228,17 +241,30 @@ static void key_seen(void *ctx, const struct key_row *row)
     }
 }
 
-static void after_keys(struct report_op *o)
+/* The key that is not listed; NULL: all are. */
+static struct told_key *missing_key(struct report_op *o)
 {
     for (size_t i = 0; i < o->target.n_keys; i++) {
         if (!o->keys[i].there) {
             o->key = i;
-            pursue(o, &o->keys[i].change, REPORT_KEY, LOOK_KEYS,
-                   "Waldur does not list the key that it was given");
-            return;
+            return &o->keys[i];
         }
     }
-    everything_told(o);
+    return NULL;
+}
+
+static void after_keys(struct report_op *o)
+{
+    struct told_key *missing = missing_key(o);
+    o->result.keys_told = !missing && !o->result.keys_untold;
+    if (o->order.state == WALDUR_ORDER_DONE) {
+        end(o, WALDUR_REPORT_ALREADY); /* nothing is posted about it */
+    } else if (missing && !o->result.keys_untold) {
+        pursue(o, &missing->change, REPORT_KEY, LOOK_KEYS,
+               "Waldur does not list the key that it was given");
+    } else {
+        everything_told(o);
+    }
 }
 
 /* ---- requests ---- */
@@ -394,7 +420,7 @@ static void feed_keys(struct report_op *o, const struct exchange_response *r,
         return;
     case KEYS_NONE_HERE:
         o->result.keys_untold = true;
-        everything_told(o);
+        after_keys(o);
         return;
     case KEYS_DOUBT:
         o->step = LOOK_ORDER; /* is Waldur there at all? */

@@ -543,7 +543,7 @@ static void everything_is_told_before_the_order_is_done(void **state)
                                       "+resource.endpoints r k +key.report k o +order.done o");
     assert_int_equal(r.state, WALDUR_ORDER_DONE);
     assert_false(r.endpoints_untold);
-    assert_false(r.keys_untold);
+    assert_true(r.keys_told && !r.keys_untold);
     assert_int_equal(s.resource_state, WALDUR_RESOURCE_OK);
     assert_int_equal(s.n_keys, 1);
     char *metadata = json_text(s.metadata);
@@ -552,10 +552,16 @@ static void everything_is_told_before_the_order_is_done(void **state)
     assert_null(strstr(s.body, WS_API_KEY));
     assert_int_equal(s.site.endpoints, WALDUR_SUPPORT_YES);
     assert_int_equal(s.site.keys, WALDUR_SUPPORT_YES);
-    /* The order is done: nothing is posted again. */
+    /* The order is done: nothing is posted again, and the key is there. */
     s.log[0] = '\0';
-    r = reported(&s, all_of(&s), WALDUR_REPORT_ALREADY, "o");
+    r = reported(&s, all_of(&s), WALDUR_REPORT_ALREADY, "o k");
     assert_int_equal(r.state, WALDUR_ORDER_DONE);
+    assert_true(r.keys_told && !r.keys_untold);
+    s.log[0] = '\0';
+    s.n_keys = 0; /* or was taken away again: nobody brings it back */
+    r = reported(&s, all_of(&s), WALDUR_REPORT_ALREADY, "o k");
+    assert_false(r.keys_told || r.keys_untold);
+    ws_add_key(&s, "pk_live_abcd", WALDUR_KEY_OK);
     /* Waldur's retry: what is there stays. */
     s.log[0] = '\0';
     s.state = WALDUR_ORDER_EXECUTING;
@@ -579,7 +585,10 @@ static void an_old_waldur_is_told_what_it_can_be_told(void **state)
     s.log[0] = '\0';
     s.state = WALDUR_ORDER_EXECUTING;
     r = reported(&s, all_of(&s), WALDUR_REPORT_TOLD, "o r k o +order.done o");
-    assert_true(r.endpoints_untold && r.keys_untold);
+    assert_true(r.endpoints_untold && r.keys_untold && !r.keys_told);
+    s.log[0] = '\0';
+    r = reported(&s, all_of(&s), WALDUR_REPORT_ALREADY, "o k");
+    assert_true(r.keys_untold && !r.keys_told);
     ws_end(&s);
 }
 
@@ -610,8 +619,10 @@ static void nothing_is_posted_about_an_order_that_does_not_execute(void **state)
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct waldur_sim s = executing(i % 2);
         s.state = cases[i].state;
-        struct waldur_report r = reported(&s, all_of(&s), cases[i].done, "o");
+        bool done = cases[i].state == WALDUR_ORDER_DONE;
+        struct waldur_report r = reported(&s, all_of(&s), cases[i].done, done ? "o k" : "o");
         assert_int_equal(r.state, cases[i].state);
+        assert_int_equal(s.n_keys, 0);
         s.log[0] = '\0';
         reported(&s, erred(&s), cases[i].erred, "o");
         assert_int_equal(s.state, cases[i].state);

@@ -184,6 +184,7 @@ static inline void waldur_mad_end(const struct waldur_mad *m, const struct waldu
             m->kind == MAD_DONE ? WALDUR_ORDER_DONE : WALDUR_ORDER_ERRED;
         MAD_HOLDS(m, r->end != WALDUR_REPORT_TOLD || (m->order_last && m->order == wanted));
         MAD_HOLDS(m, r->end == WALDUR_REPORT_GONE || r->state == m->order);
+        MAD_HOLDS(m, !r->keys_told || (m->client_shown && !r->keys_untold));
     }
     if (m->kind == MAD_KEY && waldur_key_of(op)->end == WALDUR_KEY_TOLD) {
         MAD_HOLDS(m, m->client_shown);
