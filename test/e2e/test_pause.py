@@ -128,10 +128,10 @@ class Pause(Case):
     def test_cancel(self):
         """One that runs is dropped; replayed, it ends well, and what it had made is neither lost nor made twice."""
         stage = self.stage()
-        self.slow(stage, 1000)
+        self.slow(stage, 3000)
         subs = self.create(stage, "cancel", 4)
         self.running(stage, 4)
-        time.sleep(1.5)  # in the midst of it
+        time.sleep(4)  # in the midst of it
         jobs = {s.uuid: stage.db.jobs(s.uuid)[0]["id"] for s in subs}
         victims = subs[:2]
         done = self.program(stage, "cancel", *(str(jobs[s.uuid]) for s in victims), "--reason", "ordered twice")
@@ -152,12 +152,11 @@ class Pause(Case):
     def test_cancel_and_terminate(self):
         """What a cancelled job left behind is taken away by the termination."""
         stage = self.stage()
-        self.slow(stage, 700)
+        self.slow(stage, 3000)
         subs = self.create(stage, "leave", 3)
         self.running(stage, 3)
-        time.sleep(2)
-        for s in subs:
-            self.program(stage, "cancel", str(stage.db.jobs(s.uuid)[0]["id"]))
+        time.sleep(4)  # something is made
+        self.program(stage, "cancel", *(str(stage.db.jobs(s.uuid)[0]["id"]) for s in subs))
         self.quick(stage)
         stage.producer.send(*(s.terminated() for s in subs))
         stage.promise(self.expected(subs, False))

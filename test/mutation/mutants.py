@@ -264,4 +264,15 @@ MUTANTS = [
      '} else if (str_eq(verdict, "cancelled")) {', '} else if (str_eq(verdict, "gone")) {'),
     ("the verdict 'paused' is ignored", "worker/executor.c",
      '} else if (str_eq(verdict, "paused")) {', '} else if (str_eq(verdict, "gone")) {'),
+
+    # ---- Waldur
+    ("an order's last word without a fresh look (Waldur)", "lib/waldur/report.c",
+     "o->step = LOOK_ORDER; /* minutes may", "o->step = SET_VERDICT; /* minutes may"),
+    ("a lost answer is not looked after (Waldur)", "lib/waldur/report.c",
+     "if (op_posted(&o->op, &o->verdict, r, out)) {\n        o->step = LOOK_ORDER;",
+     "if (op_posted(&o->op, &o->verdict, r, out)) {\n        o->step = SET_VERDICT;"),
+    ("a proxy's 404 is an order that is gone (Waldur)", "lib/waldur/op.c",
+     "if (e->class == ERR_GONE && !json) {", "if (e->class == ERR_GONE && !r) {"),
+    ("a list is not begun anew where it is not sorted (Waldur)", "lib/waldur/list.c",
+     "    } else if (!p->walkable) {\n        begin(l, true);", "    } else if (!p->walkable) {\n        l->page++;"),
 ]
