@@ -71,6 +71,7 @@ static int fill_settings(struct job *j, const struct config_runtime *r, struct e
         t->template = flow ? flow->text : NULL;
         t->template_len = flow ? flow->len : 0;
         t->variables = j->plan.variables;
+        t->changed = j->variables_due;
         return j->plan.rag ? plan_add_collection(&j->plan, j->collection_id, r->ragflow.url, err)
                            : 0;
     }
@@ -509,7 +510,7 @@ static bool record(char **recorded, const char *text)
     return true;
 }
 
-/* flow_id, run_url, tenant_id, residue, as resource_record reads them. free(). */
+/* flow_id, run_url, tenant_id, residue, variables, as resource_record reads them. free(). */
 static char *detail_of(const struct job *j, const struct driver_action *a)
 {
     struct buf run;
@@ -528,6 +529,9 @@ static char *detail_of(const struct job *j, const struct driver_action *a)
     for (size_t i = 0; i < ARRAY_LEN(members) && fine; i++) {
         fine = !members[i].value[0] ||
                cJSON_AddStringToObject(json, members[i].name, members[i].value) != NULL;
+    }
+    if (fine && j->product == PRODUCT_LANGFLOW && j->goal == GOAL_PRESENT) {
+        fine = cJSON_AddTrueToObject(json, "variables") != NULL;
     }
     char *text = fine ? json_text(json) : NULL;
     cJSON_Delete(json);

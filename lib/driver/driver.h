@@ -108,6 +108,9 @@ struct driver_target {
                               account at the product has it, under flow_id */
     size_t template_len;
     const cJSON *variables;     /* object */
+    /* Names (array) of those that are written over what a tenant made of them, and taken away where
+     * they are not wanted any more; all others are the tenant's once there. NULL: none. */
+    const cJSON *changed;
     const char *collection_key; /* value of the secret variable ragflow_api_key; NULL: none */
     /* collections */
     const char *embedding_model; /* NULL: the server's default */

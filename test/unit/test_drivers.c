@@ -1212,7 +1212,7 @@ static void closing_shuts_and_reopening_restores(void **state)
     play(&s, DRIVER_PRESENT, NULL);
     assert_string_equal(sim_get(o, "waldur_status"), "active");
     assert_string_equal(sim_get(o, "ragflow_collection_id"), "c1");
-    assert_string_equal(sim_get(o, "tone"), "calm"); /* opened again as the order says */
+    assert_string_equal(sim_get(o, "tone"), "edited"); /* opened again as its tenant left it */
     play(&s, DRIVER_PRESENT, NULL);
     assert_string_equal(s.run.trace, "N.");
     scene_end(&s);

@@ -293,7 +293,8 @@ static void test_types_and_members(void **state)
     refused("{}", "/type", "is required");
     refused("{\"type\":7}", "/type", "must be a string");
     refused(STRUCTURED("\"type\":\"subscription.vanished\",", "{}"), "/type",
-            "is unknown; known are subscription.created, subscription.terminated");
+            "is unknown; known are subscription.created, subscription.updated, "
+            "subscription.suspended, subscription.resumed, subscription.terminated");
     refused("{\"type\":\"subscription.created\"}", "/specversion", "is required");
     refused("{\"type\":\"subscription.created\",\"specversion\":\"0.3\",\"id\":\"\",\"source\":"
             "\"\",\"data\":7}",

@@ -197,7 +197,7 @@ static void capabilities_of_either(void **state)
         char *spec = json_text(json);
         assert_int_equal(plan_make(spec, &config, &p, &err), 0);
         assert_int_equal(p.rag, cases[i].rag);
-        char *columns = plan_config_json(&p, &err);
+        char *columns = plan_config_json(&p, NULL, &err);
         cJSON *row = cJSON_Parse(columns);
         assert_text(json_text(json_get(row, "capabilities")), cases[i].listed);
         cJSON_Delete(row);
@@ -302,7 +302,7 @@ static void the_config_row_is_whole(void **state)
     struct err err;
     (void)state;
     struct plan p = plan_with("variables", "{\"tone\":\"loud\"}");
-    assert_text(plan_config_json(&p, &err),
+    assert_text(plan_config_json(&p, NULL, &err),
                 "{\"organization_uuid\":\"" ORG_UUID "\",\"organization_slug\":\"acme-corp\","
                 "\"project_uuid\":\"" PRJ_UUID "\",\"project_slug\":\"website-support\","
                 "\"offering_uuid\":\"" OFF_UUID "\",\"offering_type\":\"csa\","
