@@ -333,9 +333,11 @@ static void on_answer(void *ctx, const struct exchange_response *response)
     if (keeps && outcome.effect == EFFECT_DONE) {
         /* Open until it is kept: who takes the job over in between has to look for it. */
         str_copy(j->made_id, sizeof(j->made_id), outcome.external_id);
-    } else if (j->effect_id != 0 && j->deletes[0] && outcome.effect == EFFECT_DONE) {
-        /* Accepted is not yet gone: open until the step has seen that it is. Whoever goes on
-         * instead must not take what is about to vanish for what is wanted. */
+    } else if (j->effect_id != 0 && (j->deletes[0] || outcome.unseen) &&
+               outcome.effect == EFFECT_DONE) {
+        /* Accepted is not yet gone, and made not yet recorded: open until the step has seen it.
+         * Whoever goes on instead must not take what is about to vanish for what is wanted, nor
+         * leave behind what nobody wants any more. */
         j->effect_id = 0;
     } else {
         record_effect(j, &outcome);

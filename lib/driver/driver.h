@@ -158,6 +158,8 @@ struct driver_outcome {
     char external_id[EXTERNAL_ID_MAX + 1];
     /* What must not wait for the operation's end to be recorded. */
     bool record;                         /* external_id is the object's own */
+    /* It was made, and is yet to be seen: until the operation has, whoever comes later has to look. */
+    bool unseen;
     char tenant_id[EXTERNAL_ID_MAX + 1]; /* "" for none */
     char secret[DRIVER_SECRET_MAX + 1];  /* "" for none */
     struct err err; /* ERR_NONE when the answer was a good one; holds no secret, as in an action */
