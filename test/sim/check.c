@@ -134,13 +134,15 @@ static void bad(const struct found *f, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
-    sim_breach("%s %s: %s", f->s->active ? "active" : "terminated", f->s->uuid, text);
+    const char *state = !f->s->active ? "terminated" : f->s->suspended ? "suspended" : "active";
+    sim_breach("%s %s: %s", state, f->s->uuid, text);
 }
 
 static struct found *owner_of(struct look *l, const cJSON *entry, bool workspace)
 {
     char marker[MARKER_MAX];
     const char *id = json_str(entry, "object.id"), *mark = json_str(entry, "marker");
+    mark = mark ? mark : json_str(entry, "object.name"); /* a dataset's, until it is all set */
     for (size_t i = 0; i < world.n_subscriptions; i++) {
         struct found *f = &l->of[i];
         naming_marker(f->s->uuid, marker);
@@ -201,13 +203,24 @@ static const cJSON *named(const cJSON *list, const char *name)
     return NULL;
 }
 
-static void check_collection_known(const struct found *f)
+static const char *variable(const struct found *f, const char *name)
 {
-    const char *told =
-        world.dialects.facade
-            ? json_str(f->workspace, "object.variables.ragflow_collection_id")
-            : json_str(named(json_get(f->workspace, "variables"), "ragflow_collection_id"),
-                       "value");
+    return world.dialects.facade
+               ? json_str(json_get(f->workspace, "object.variables"), name)
+               : json_str(named(json_get(f->workspace, "variables"), name), "value");
+}
+
+static void check_variables(const struct found *f)
+{
+    char revision[16];
+    const char *told = variable(f, "ragflow_collection_id"), *has = variable(f, "revision");
+    snprintf(revision, sizeof(revision), "%d", f->s->revision);
+    if (!str_eq(has, revision)) {
+        bad(f, "the workspace has revision %s of what was ordered, not %s", has, revision);
+    }
+    if (!f->s->rag && told && told[0]) {
+        bad(f, "the workspace knows collection %s, and has no retrieval", told);
+    }
     if (f->s->rag && !str_eq(told ? told : "", json_str(f->collection, "object.id"))) {
         bad(f, "the workspace knows collection %s, %s exists", told ? told : "(none)",
             json_str(f->collection, "object.id"));
@@ -278,7 +291,7 @@ static void check_active(const struct found *f)
     if (c->residue && !f->s->restored) {
         bad(f, "residue: %s", c->residue);
     }
-    check_collection_known(f);
+    check_variables(f);
     if (!world.dialects.facade) {
         check_account(f);
     }
@@ -298,6 +311,67 @@ static void check_closed(const struct found *f)
         if (str_starts(json_str(v, "name"), "ragflow_")) {
             bad(f, "the kept user has the variable %s", json_str(v, "name"));
         }
+    }
+}
+
+/* RAGFlow is left alone while it rests: what was under way there is looked into when it goes on. */
+static bool rests_open(const struct subscription *s)
+{
+    const struct db_effect *e;
+    for (size_t i = 0; s->active && s->suspended && (e = db_effect_at(world.db, i)); i++) {
+        if (str_eq(e->subscription, s->uuid) && str_eq(e->product, "ragflow") &&
+            (str_eq(e->state, "intended") || str_eq(e->state, "unknown"))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void check_shut(const struct found *f)
+{
+    const char *told = variable(f, "ragflow_collection_id");
+    if (!world.dialects.facade) {
+        check_closed(f);
+    } else if (!str_eq(variable(f, "waldur_status"), "closed") || (told && told[0])) {
+        bad(f, "the workspace is not closed");
+    }
+}
+
+/* Nothing is in use, nothing is lost. */
+static void check_suspended(const struct found *f)
+{
+    const struct db_config *c = f->config;
+    const char *prefix = NULL;
+    int keys = live_keys(f->s->uuid, &prefix);
+    if (!c) {
+        if (f->workspaces > 0 || f->collections > 0 || keys > 0) {
+            bad(f, "%d workspaces, %d collections, %d keys, and no record", f->workspaces,
+                f->collections, keys);
+        }
+        return;
+    }
+    if (!str_eq(c->status, "suspended")) {
+        bad(f, "its status is %s", c->status);
+    }
+    if (f->workspaces > 1 || (f->collections > 1 && !rests_open(f->s))) {
+        bad(f, "%d workspaces, %d collections", f->workspaces, f->collections);
+    }
+    if (keys > 1 || !str_eq(c->api_key ? c->api_key : "", prefix ? prefix : "")) {
+        bad(f, "%d live keys, %s is recorded", keys, c->api_key);
+    }
+    if (f->s->whole && (keys != 1 || f->workspaces != 1 || f->collections != f->s->had_rag)) {
+        bad(f, "of what it had are left %d workspaces, %d collections, %d keys", f->workspaces,
+            f->collections, keys);
+    }
+    const char *id = f->workspace ? json_str(f->workspace, "object.id") : NULL;
+    if (c->workspace_id ? !id || !str_eq(c->workspace_id, id) : id != NULL) {
+        bad(f, "workspace %s is recorded, %s exists", c->workspace_id, id ? id : "none");
+    }
+    if ((c->collection_id != NULL) != (f->collections > 0) && !rests_open(f->s)) {
+        bad(f, "collection %s is recorded, %d exist", c->collection_id, f->collections);
+    }
+    if (f->workspace) {
+        check_shut(f);
     }
 }
 
@@ -381,19 +455,32 @@ static bool recorded_tenant(const struct look *l, const char *id)
     return false;
 }
 
+static bool any_rests_open(void)
+{
+    for (size_t i = 0; i < world.n_subscriptions; i++) {
+        if (rests_open(&world.subscriptions[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Accounts of subscriptions begin with "sub-", those of organizations with "org-". */
 static void check_tenants(const struct look *l)
 {
     const cJSON *one;
     int organizations = 0;
+    bool half_made = any_rests_open();
     cJSON_ArrayForEach(one, json_get(l->tenants, "tenants"))
     {
         const char *email = json_str(one, "email"), *id = json_str(one, "id");
         if (str_starts(email, "org-")) {
             organizations++;
-        } else if (str_starts(email, "sub-") && !recorded_tenant(l, id)) {
+        } else if (!str_starts(email, "sub-") || half_made) {
+            continue;
+        } else if (!recorded_tenant(l, id)) {
             sim_breach("tenant %s (%s) is nobody's", id, email);
-        } else if (str_starts(email, "sub-") && cJSON_GetArraySize(json_get(one, "keys")) != 1) {
+        } else if (cJSON_GetArraySize(json_get(one, "keys")) != 1) {
             sim_breach("tenant %s has %d keys", email, cJSON_GetArraySize(json_get(one, "keys")));
         }
     }
@@ -431,7 +518,7 @@ static void check_records(void)
         for (size_t k = 0; k < world.n_subscriptions; k++) {
             s = str_eq(world.subscriptions[k].uuid, e->subscription) ? &world.subscriptions[k] : s;
         }
-        if (open && s && !s->doomed) {
+        if (open && s && !s->doomed && !rests_open(s)) {
             sim_breach("effect %" PRId64 " of %s is %s: %s", e->id, e->subscription, e->state,
                        e->operation);
         }
@@ -465,6 +552,8 @@ void check_promise(void)
             if (f->workspaces > 1 || f->collections > 1) {
                 bad(f, "%d workspaces, %d collections", f->workspaces, f->collections);
             }
+        } else if (f->s->active && f->s->suspended) {
+            check_suspended(f);
         } else if (f->s->active) {
             check_active(f);
         } else {
