@@ -27,6 +27,9 @@ class Killing(Case):
         living.append(sub)
         return sub, sub.created(), True
 
+    def of(self, sub, active):
+        return Expected.of(sub, active, known=False)
+
     def kill_under_load(self, kills, seed, events, **options):
         """Each victim is killed in the middle of its work, and the work never ends. events: a range, for each kill."""
         rng = random.Random(seed)
@@ -43,7 +46,7 @@ class Killing(Case):
         for kill in range(kills):
             for _ in range(rng.randrange(*events)):
                 sub, event, active = self.load(rng, len(expected), living)
-                expected[sub.uuid] = Expected.of(sub, active, known=False)
+                expected[sub.uuid] = self.of(sub, active)
                 stage.producer.send(*[event] * rng.randrange(1, 3), binary=rng.random() < 0.5, flush=False)
             stage.producer.flush()
             victim = rng.choice(stage.workers)

@@ -444,15 +444,16 @@ static void check_foreign(const struct upstream_world *u, const cJSON *objects, 
     }
 }
 
-static bool recorded_tenant(const struct look *l, const char *id)
+/* Whose account it is; NULL: nobody's. */
+static const struct found *recorded_tenant(const struct look *l, const char *id)
 {
     for (size_t i = 0; i < world.n_subscriptions; i++) {
         const struct db_config *c = l->of[i].config;
         if (c && c->tenant_id && str_eq(c->tenant_id, id)) {
-            return true;
+            return &l->of[i];
         }
     }
-    return false;
+    return NULL;
 }
 
 static bool any_rests_open(void)
@@ -474,14 +475,16 @@ static void check_tenants(const struct look *l)
     cJSON_ArrayForEach(one, json_get(l->tenants, "tenants"))
     {
         const char *email = json_str(one, "email"), *id = json_str(one, "id");
+        const struct found *f = recorded_tenant(l, id);
+        int keys = cJSON_GetArraySize(json_get(one, "keys"));
         if (str_starts(email, "org-")) {
             organizations++;
         } else if (!str_starts(email, "sub-") || half_made) {
             continue;
-        } else if (!recorded_tenant(l, id)) {
+        } else if (!f) {
             sim_breach("tenant %s (%s) is nobody's", id, email);
-        } else if (cJSON_GetArraySize(json_get(one, "keys")) != 1) {
-            sim_breach("tenant %s has %d keys", email, cJSON_GetArraySize(json_get(one, "keys")));
+        } else if (keys > 1 || (keys == 0 && !f->s->suspended)) {
+            sim_breach("tenant %s has %d keys", email, keys);
         }
     }
     /* One at each runtime where they have something. */
