@@ -220,8 +220,8 @@ void langflow_variables_compare(struct driver_op *op, const cJSON *list)
     cJSON_ArrayForEach(there, list)
     {
         const char *name = json_str(there, "name");
-        bool goes = name && (str_starts(name, RETRIEVAL) ||
-                             json_has_string(op->target->changed, "", name));
+        bool goes =
+            name && (str_starts(name, RETRIEVAL) || json_has_string(op->target->changed, "", name));
         if (fine && goes && !is_wanted(op, name)) {
             fine = queue_one(op, &langflow_variable_delete, there, 0);
         }

@@ -63,8 +63,8 @@ static bool same(const cJSON *there, const cJSON *wanted)
     return there ? cJSON_Compare(there, wanted, true) : cJSON_IsNull(wanted);
 }
 
-/* Empties what leads to documents (unless it may: `open`) and what an order dropped, but not what is
- * wanted; a merge cannot take a member away. */
+/* Empties what leads to documents (unless it may: `open`) and what an order dropped, but not what
+ * is wanted; a merge cannot take a member away. */
 static bool add_blanks(const cJSON *has, const cJSON *wanted, const cJSON *dropped, bool open,
                        cJSON *out)
 {
@@ -82,8 +82,8 @@ static bool add_blanks(const cJSON *has, const cJSON *wanted, const cJSON *dropp
     return fine;
 }
 
-/* What an open workspace still lacks: missing variables, and those that differ of the platform's own
- * and of what an order changed. */
+/* What an open workspace still lacks: missing variables, and those that differ of the platform's
+ * own and of what an order changed. */
 static cJSON *missing_variables(const cJSON *has, const struct driver_target *t)
 {
     cJSON *want = all_variables(t);
@@ -92,8 +92,8 @@ static cJSON *missing_variables(const cJSON *has, const struct driver_target *t)
     while (item) {
         cJSON *next = item->next;
         const cJSON *there = cJSON_GetObjectItemCaseSensitive(has, item->string);
-        bool matters = !there || platform_owned(item->string) ||
-                       json_has_string(t->changed, "", item->string);
+        bool matters =
+            !there || platform_owned(item->string) || json_has_string(t->changed, "", item->string);
         if (!matters || same(there, item)) {
             cJSON_Delete(cJSON_DetachItemViaPointer(want, item));
         }

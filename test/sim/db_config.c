@@ -77,8 +77,8 @@ static bool texts_check(const struct config_row *c)
 static bool status_check(struct db *db, const struct config_row *c)
 {
     const struct db_config *p = &c->pub;
-    if (c->status == STATUS_READY &&
-        !(p->workspace_id && p->api_key && c->ready_us && (p->collection_id || !p->rag || c->updating))) {
+    if (c->status == STATUS_READY && !(p->workspace_id && p->api_key && c->ready_us &&
+                                       (p->collection_id || !p->rag || c->updating))) {
         return db_refuse(db, "23514", "agent_config_ready_is_whole");
     }
     if (c->status == STATUS_ARCHIVED && (p->collection_id || p->api_key || !p->archived_at_us)) {

@@ -6,8 +6,7 @@
 #include "base/str.h"
 #include "db_internal.h"
 
-const char *const db_event_verdicts[] = {"applied", "repeated", "stale", "noted",
-                                          "duplicate"};
+const char *const db_event_verdicts[] = {"applied", "repeated", "stale", "noted", "duplicate"};
 const char *const db_wanted_names[] = {"present", "suspended", "absent", "purged"};
 
 static const int64_t ahead_us = 5LL * 60 * 1000000;

@@ -35,10 +35,7 @@ static void add_data(struct buf *out, const struct job_row *j, const char *type,
     add_member(out, "step", error ? job_step_name(j->pub.step) : NULL);
     add_member(out, "error", error);
     bool paused = str_eq(type, "subscription.paused");
-    add_member(out, "status",
-               c        ? db_statuses[c->status]
-               : paused ? "suspended"
-                        : outcome_of(type));
+    add_member(out, "status", c ? db_statuses[c->status] : paused ? "suspended" : outcome_of(type));
     add_member(out, "order_uuid", j->order);
     add_member(out, "error_class", error_class);
     add_member(out, "runtime_name", c ? c->pub.runtime_name : NULL);

@@ -1,7 +1,8 @@
 /*
  * One seed's story: what is ordered and how its events travel, what goes wrong meanwhile, what
  * people do, and how it all ends. Four acts: orders under a storm; changes of what is there, and
- * terminations, under others; retention, when its day has come. After each the storm is over, and the promise is checked.
+ * terminations, under others; retention, when its day has come. After each the storm is over, and
+ * the promise is checked.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -80,19 +81,20 @@ static void tell(struct subscription *s, const char *type, int64_t within_us)
 {
     char text[2048], order[UUID_TEXT], when[CLOCK_TEXT_MAX];
     next_order(s, order, when);
-    snprintf(text, sizeof(text),
-             "{\"specversion\":\"1.0\",\"id\":\"%s-%s\",\"source\":\"/waldur/marketplace\","
-             "\"type\":\"subscription.%s\",\"subject\":\"%s\",\"time\":\"%s\",\"data\":{"
-             "\"order_uuid\":\"%s\",\"subscription\":{\"uuid\":\"%s\",\"id\":\"%d\"},"
-             "\"organization\":{\"uuid\":\"00000000-0000-4000-8000-00000000000%d\","
-             "\"slug\":\"org-%d\"},\"project\":{\"uuid\":\"00000000-0000-4000-9000-00000000000%d\","
-             "\"slug\":\"project-%d\"},\"offering\":{\"uuid\":"
-             "\"00000000-0000-4000-a000-000000000001\",\"type\":\"%s\"},\"plan\":{\"tier\":\"%s\"},"
-             "\"capabilities\":[%s],\"runtime\":{\"mode\":\"%s\"},\"variables\":{\"agent_name\":\"Agent "
-             "%d\",\"revision\":\"%d\"}}}",
-             order, type, type, s->uuid, when, order, s->uuid, s->number, s->organization,
-             s->organization, s->project, s->project, s->csa ? "csa" : "faq", s->tier,
-             s->rag ? "\"rag\"" : "", s->dedicated ? "dedicated" : "shared", s->number, s->orders);
+    snprintf(
+        text, sizeof(text),
+        "{\"specversion\":\"1.0\",\"id\":\"%s-%s\",\"source\":\"/waldur/marketplace\","
+        "\"type\":\"subscription.%s\",\"subject\":\"%s\",\"time\":\"%s\",\"data\":{"
+        "\"order_uuid\":\"%s\",\"subscription\":{\"uuid\":\"%s\",\"id\":\"%d\"},"
+        "\"organization\":{\"uuid\":\"00000000-0000-4000-8000-00000000000%d\","
+        "\"slug\":\"org-%d\"},\"project\":{\"uuid\":\"00000000-0000-4000-9000-00000000000%d\","
+        "\"slug\":\"project-%d\"},\"offering\":{\"uuid\":"
+        "\"00000000-0000-4000-a000-000000000001\",\"type\":\"%s\"},\"plan\":{\"tier\":\"%s\"},"
+        "\"capabilities\":[%s],\"runtime\":{\"mode\":\"%s\"},\"variables\":{\"agent_name\":\"Agent "
+        "%d\",\"revision\":\"%d\"}}}",
+        order, type, type, s->uuid, when, order, s->uuid, s->number, s->organization,
+        s->organization, s->project, s->project, s->csa ? "csa" : "faq", s->tier,
+        s->rag ? "\"rag\"" : "", s->dedicated ? "dedicated" : "shared", s->number, s->orders);
     s->revision = s->orders;
     travel(s, text, within_us);
 }
@@ -844,8 +846,8 @@ static void end(void)
 
 bool scenario_play(uint64_t seed, bool trace)
 {
-    static void (*const acts[])(void) = {act_orders, act_changes, act_terminations,
-                                         act_retention, act_stragglers};
+    static void (*const acts[])(void) = {act_orders, act_changes, act_terminations, act_retention,
+                                         act_stragglers};
     begin(seed, trace);
     for (size_t i = 0; i < ARRAY_LEN(acts) && !world.breach[0]; i++) {
         if (acts[i] != act_retention || world.dialects.keep) {

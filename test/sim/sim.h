@@ -189,11 +189,11 @@ void dead_letter_marked(const char *id);
 struct subscription {
     char uuid[UUID_TEXT];
     int organization, project, number;
-    bool csa;         /* what its offering is, and its name says: with retrieval unless told so */
-    bool rag;         /* as told last, and */
-    int revision;     /* so the variable of that name */
+    bool csa;     /* what its offering is, and its name says: with retrieval unless told so */
+    bool rag;     /* as told last, and */
+    int revision; /* so the variable of that name */
     bool suspended;
-    bool whole;       /* it was ready once, with `had_rag`, and has not been told otherwise since */
+    bool whole; /* it was ready once, with `had_rag`, and has not been told otherwise since */
     bool had_rag;
     bool dedicated;   /* placed at the runtime of its organization */
     const char *tier; /* its plan */

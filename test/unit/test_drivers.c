@@ -1218,7 +1218,8 @@ static void closing_shuts_and_reopening_restores(void **state)
     scene_end(&s);
 }
 
-/* Over what the tenant made of them, once; what was dropped is emptied; all else is the tenant's. */
+/* Over what the tenant made of them, once; what was dropped is emptied; all else is the tenant's.
+ */
 static void orders_write_what_they_change(void **state)
 {
     struct scene s;

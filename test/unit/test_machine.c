@@ -46,8 +46,7 @@ static char *plan_rows(const char *schema)
         const char *later = strstr(at, gone);
         for (const char *row = strstr(at, "('"); row && row < end; row = strstr(row + 1, "('")) {
             size_t kind = strcspn(row + 2, "'") + 2; /* with both quotes */
-            const char *named =
-                later ? memmem(later, strcspn(later, ";"), row + 1, kind) : NULL;
+            const char *named = later ? memmem(later, strcspn(later, ";"), row + 1, kind) : NULL;
             if (!named) {
                 buf_add(&rows, row, strcspn(row, ")") + 1);
             }

@@ -328,7 +328,8 @@ static void assert_due(const char *variables, const char *recorded, const char *
     plan_done(&p);
 }
 
-/* Added, changed (in value or in type), dropped; what was due before stays so, and is named once. */
+/* Added, changed (in value or in type), dropped; what was due before stays so, and is named once.
+ */
 static void what_an_order_changes_is_due(void **state)
 {
     struct err err;
