@@ -193,9 +193,8 @@ const struct cli_command commands[] = {
          "resumed, across restarts and for every worker. Events are still taken in, and their "
          "jobs\n"
          "wait; so do terminations and suspensions, but for one thing: where a runtime alone is\n"
-         "paused, keys are revoked or refused all the same. Jobs that run stop at their next step "
-         "or change upstream. Paused\n"
-         "jobs count towards retry.deadline.\n\n"
+         "paused, keys are revoked or refused all the same. Jobs that run stop at their next\n"
+         "step or change upstream. Paused jobs count towards retry.deadline.\n\n"
          "Without an option it lists what is paused. Options may be given more than once.",
      .options = {OPTIONS_TARGET, OPTION_REASON, OPTION_JSON},
      .examples = "provisioner pause --runtime shared-eu --reason 'upgrade of Langflow'\n"
