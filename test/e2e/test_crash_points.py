@@ -31,7 +31,7 @@ SETTINGS = {"worker.lease": f"{LEASE_S}s", "worker.probe_settle": "100ms", "retr
 class Life:
     """The parts of the lives of some subscriptions, in order. Each sends its events; what they lead to is awaited."""
 
-    PARTS = ("created", "ordered again", "terminated", "restored", "purged")
+    PARTS = ("created", "ordered again", "suspended", "resumed", "terminated", "restored", "purged")
 
     def __init__(self, case, stage):
         self.case, self.stage = case, stage
@@ -69,6 +69,16 @@ class Life:
             sub.variables = {**sub.variables, "tone": "casual", "added": "later"}
             self.spoil(sub)
         self.send(*(s.created() for s in subs))
+        self.expect(subs, True)
+
+    def suspended(self, subs):
+        self.send(*(s.suspended() for s in subs))
+        self.expect(subs, True, suspended=True)
+
+    def resumed(self, subs):
+        for sub in subs:
+            sub.variables = {**sub.variables, "tone": "calm"}
+        self.send(*(e for s in subs for e in (s.updated(), s.resumed())))
         self.expect(subs, True)
 
     def terminated(self, subs):

@@ -226,6 +226,8 @@ class Lives(Case):
 class Kills(Killing):
     """Every subscription changes again and again while workers are killed."""
 
+    in_the_middle = 0.3  # many an order has nothing to do by the time that its job begins
+
     def load(self, rng, number, living):
         if living and rng.random() < 0.7:
             sub = rng.choice(living)
@@ -242,11 +244,11 @@ class Kills(Killing):
 
     def test_facade(self):
         self.resting = frozenset()
-        self.kill_under_load(KILLS, SEED, (8, 20))
+        self.kill_under_load(KILLS, SEED, (12, 30))
 
     def test_native(self):
         self.resting = frozenset()
-        self.kill_under_load(KILLS // 2, SEED, (6, 14), dialect="native")
+        self.kill_under_load(KILLS // 2, SEED, (8, 20), dialect="native")
 
 
 if __name__ == "__main__":
