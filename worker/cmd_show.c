@@ -61,6 +61,8 @@ static const struct table_column config_columns[] = {
     {"plan_tier", "plan", CELL_TEXT, false, 0},
     {"capabilities", "capabilities", CELL_JSON, false, 0},
     {"variables", "variables", CELL_JSON, false, 0},
+    {"updating", "updating", CELL_BOOL, false, 0},
+    {"variables_due", "variables due", CELL_JSON, false, 0},
     {"ready_at", "ready", CELL_TIME, false, 0},
     {"archived_at", "archived", CELL_TIME, false, 0},
     {"created_at", "created", CELL_TIME, false, 0},
@@ -165,6 +167,7 @@ static const struct section sections[] = {
      "organization_slug, project_uuid, "
      "project_slug, "
      "offering_uuid, offering_type, plan_tier, array_to_json(capabilities), " MASKED_VARIABLES ", "
+     "updating, array_to_json(variables_due), "
      "ready_at, archived_at, created_at, updated_at FROM agent_marketplace.agent_config c "
      "WHERE subscription_uuid = $1::uuid",
      COLUMNS(config_columns)},

@@ -42,7 +42,7 @@ struct submission {
     struct pump pump;
     struct kafka_producer *producer;
     struct pg *pg;
-    size_t applied, repeated, stale, duplicate; /* --direct */
+    size_t applied, repeated, stale, noted, duplicate; /* --direct */
 };
 
 /* ---- reading ---- */
@@ -154,6 +154,7 @@ static void taken(void *ctx, const PGresult *res, const struct err *err)
     s->applied += str_eq(verdict, "applied");
     s->repeated += str_eq(verdict, "repeated");
     s->stale += str_eq(verdict, "stale");
+    s->noted += str_eq(verdict, "noted");
     s->duplicate += str_eq(verdict, "duplicate");
     pump_answer(&s->pump, err);
 }
@@ -251,15 +252,16 @@ static int report(const struct submission *s, bool direct)
         buf_addf(&out, "{\"submitted\": %zu, \"invalid\": %zu", s->pump.done, s->invalid);
         if (direct)
             buf_addf(&out,
-                     ", \"applied\": %zu, \"repeated\": %zu, \"stale\": %zu, \"duplicate\": %zu",
-                     s->applied, s->repeated, s->stale, s->duplicate);
+                     ", \"applied\": %zu, \"repeated\": %zu, \"stale\": %zu, \"noted\": %zu, "
+                     "\"duplicate\": %zu",
+                     s->applied, s->repeated, s->stale, s->noted, s->duplicate);
         buf_adds(&out, "}\n");
     } else {
         buf_addf(&out, "submitted %zu event%s %s", s->pump.done, s->pump.done == 1 ? "" : "s",
                  direct ? "to the inbox" : "to topic ");
         if (direct)
-            buf_addf(&out, ": %zu applied, %zu repeated, %zu stale, %zu duplicate", s->applied,
-                     s->repeated, s->stale, s->duplicate);
+            buf_addf(&out, ": %zu applied, %zu repeated, %zu stale, %zu noted, %zu duplicate",
+                     s->applied, s->repeated, s->stale, s->noted, s->duplicate);
         else
             buf_adds(&out, s->config->topic_events);
         buf_addf(&out, "%s\n", s->invalid ? ", left out what is invalid" : "");

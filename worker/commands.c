@@ -174,8 +174,8 @@ const struct cli_command commands[] = {
          "\"cancelling\") at its next write: a request that is under way is not taken back, and\n"
          "what it made stays in the journal. A second cancel ends one whose worker gave it back\n"
          "meanwhile. Nothing that was made is removed. A subscription that was being provisioned\n"
-         "or terminated is then failed, and its order is told so; one that is ready stays ready,\n"
-         "also when its termination is cancelled.\n\n"
+         "or terminated is then failed, and its order is told so; one that is ready or suspended\n"
+         "stays so, also when its termination is cancelled.\n\n"
          "`provisioner replay` runs a cancelled job again, from where it stood; a newer order has\n"
          "its own.",
      .options = {OPTION_REASON, OPTION_JSON},
@@ -192,9 +192,9 @@ const struct cli_command commands[] = {
          "Stops jobs of everything, a runtime, an organization or a subscription, until they are\n"
          "resumed, across restarts and for every worker. Events are still taken in, and their "
          "jobs\n"
-         "wait; so do terminations, but for one thing: where a runtime alone is paused, keys are\n"
-         "revoked all the same. Jobs that run stop at their next step or change upstream. Paused\n"
-         "jobs count towards retry.deadline.\n\n"
+         "wait; so do terminations and suspensions, but for one thing: where a runtime alone is\n"
+         "paused, keys are revoked or refused all the same. Jobs that run stop at their next\n"
+         "step or change upstream. Paused jobs count towards retry.deadline.\n\n"
          "Without an option it lists what is paused. Options may be given more than once.",
      .options = {OPTIONS_TARGET, OPTION_REASON, OPTION_JSON},
      .examples = "provisioner pause --runtime shared-eu --reason 'upgrade of Langflow'\n"

@@ -71,6 +71,7 @@ static int fill_settings(struct job *j, const struct config_runtime *r, struct e
         t->template = flow ? flow->text : NULL;
         t->template_len = flow ? flow->len : 0;
         t->variables = j->plan.variables;
+        t->changed = j->variables_due;
         return j->plan.rag ? plan_add_collection(&j->plan, j->collection_id, r->ragflow.url, err)
                            : 0;
     }
@@ -332,9 +333,11 @@ static void on_answer(void *ctx, const struct exchange_response *response)
     if (keeps && outcome.effect == EFFECT_DONE) {
         /* Open until it is kept: who takes the job over in between has to look for it. */
         str_copy(j->made_id, sizeof(j->made_id), outcome.external_id);
-    } else if (j->effect_id != 0 && j->deletes[0] && outcome.effect == EFFECT_DONE) {
-        /* Accepted is not yet gone: open until the step has seen that it is. Whoever goes on
-         * instead must not take what is about to vanish for what is wanted. */
+    } else if (j->effect_id != 0 && (j->deletes[0] || outcome.unseen) &&
+               outcome.effect == EFFECT_DONE) {
+        /* Accepted is not yet gone, and made not yet recorded: open until the step has seen it.
+         * Whoever goes on instead must not take what is about to vanish for what is wanted, nor
+         * leave behind what nobody wants any more. */
         j->effect_id = 0;
     } else {
         record_effect(j, &outcome);
@@ -509,7 +512,7 @@ static bool record(char **recorded, const char *text)
     return true;
 }
 
-/* flow_id, run_url, tenant_id, residue, as resource_record reads them. free(). */
+/* flow_id, run_url, tenant_id, residue, variables, as resource_record reads them. free(). */
 static char *detail_of(const struct job *j, const struct driver_action *a)
 {
     struct buf run;
@@ -528,6 +531,9 @@ static char *detail_of(const struct job *j, const struct driver_action *a)
     for (size_t i = 0; i < ARRAY_LEN(members) && fine; i++) {
         fine = !members[i].value[0] ||
                cJSON_AddStringToObject(json, members[i].name, members[i].value) != NULL;
+    }
+    if (fine && j->product == PRODUCT_LANGFLOW && j->goal == GOAL_PRESENT) {
+        fine = cJSON_AddTrueToObject(json, "variables") != NULL;
     }
     char *text = fine ? json_text(json) : NULL;
     cJSON_Delete(json);

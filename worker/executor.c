@@ -433,12 +433,24 @@ static int choose(struct job *j, struct plan *plan, const char **name, const cha
 }
 
 /* The terms are looked at early: what cannot end well must not begin. */
-static char *checked_config(const struct plan *plan, struct err *err)
+static char *checked_config(const struct job *j, const struct plan *plan, struct err *err)
 {
     char *terms = plan_terms_json(plan, err);
-    char *config = terms ? plan_config_json(plan, err) : NULL;
+    char *config = terms ? plan_config_json(plan, j->variables_due, err) : NULL;
     free(terms);
     return config;
+}
+
+/* Until the workspace has them, what this order changes is due beside what earlier ones did. */
+static int refresh_due(struct job *j, const struct plan *plan, struct err *err)
+{
+    cJSON *due = plan_due(plan, j->variables, j->variables_due, err);
+    if (!due) {
+        return -1;
+    }
+    cJSON_Delete(j->variables_due);
+    j->variables_due = due;
+    return 0;
 }
 
 static void runtime_max_text(const struct job *j, char out[24])
@@ -458,7 +470,10 @@ static void freeze_name(struct job *j)
         return;
     }
     int r = choose(j, &plan, &name, &runtime, &mode, made, &err);
-    char *config = r == 0 ? checked_config(&plan, &err) : NULL;
+    if (r == 0 && refresh_due(j, &plan, &err)) {
+        r = -1;
+    }
+    char *config = r == 0 ? checked_config(j, &plan, &err) : NULL;
     bool rag = plan.rag;
     if (!config) {
         plan_done(&plan);
@@ -515,12 +530,12 @@ static void issue_key(struct job *j)
     plan_done(&plan);
 }
 
-static void revoke_keys(struct job *j)
+static void end_keys(struct job *j, enum statement statement)
 {
     char runtime_max[24];
     runtime_max_text(j, runtime_max);
     const struct pg_param extra[] = {{runtime_max, -1}};
-    executor_write_step(j, S_STEP_REVOKE, extra, ARRAY_LEN(extra));
+    executor_write_step(j, statement, extra, ARRAY_LEN(extra));
 }
 
 static void step_begin(struct job *j)
@@ -540,10 +555,16 @@ static void step_begin(struct job *j)
         issue_key(j);
         return;
     case ACTION_REVOKE_KEYS:
-        revoke_keys(j);
+        end_keys(j, S_STEP_REVOKE);
+        return;
+    case ACTION_REFUSE_KEYS:
+        end_keys(j, S_STEP_REFUSE);
         return;
     case ACTION_RECORD_READY:
         executor_write_step(j, S_STEP_READY, NULL, 0);
+        return;
+    case ACTION_RECORD_SUSPENDED:
+        executor_write_step(j, S_STEP_SUSPENDED, NULL, 0);
         return;
     case ACTION_ARCHIVE:
         executor_write_step(j, S_STEP_ARCHIVE, NULL, 0);

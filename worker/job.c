@@ -47,6 +47,8 @@ enum column {
     C_TENANT,
     C_LANGFLOW_KEY,
     C_RAGFLOW_KEY,
+    C_VARIABLES,
+    C_VARIABLES_DUE,
 };
 
 static const char *text(const PGresult *res, int row, enum column c)
@@ -106,13 +108,21 @@ static bool take_texts(struct job *j, const PGresult *res, int row)
            take(&j->collection_id, text(res, row, C_COLLECTION)) &&
            take(&j->tenant_id, text(res, row, C_TENANT)) &&
            take(&j->sealed_keys[PRODUCT_LANGFLOW], text(res, row, C_LANGFLOW_KEY)) &&
-           take(&j->sealed_keys[PRODUCT_RAGFLOW], text(res, row, C_RAGFLOW_KEY));
+           take(&j->sealed_keys[PRODUCT_RAGFLOW], text(res, row, C_RAGFLOW_KEY)) &&
+           take(&j->variables, text(res, row, C_VARIABLES));
+}
+
+static bool take_due(struct job *j, const PGresult *res, int row)
+{
+    const char *due = text(res, row, C_VARIABLES_DUE);
+    j->variables_due = due ? cJSON_Parse(due) : NULL;
+    return !due || j->variables_due;
 }
 
 struct job *job_from_row(const PGresult *res, int row, int64_t now_mono_ms)
 {
     struct job *j = calloc(1, sizeof(*j));
-    if (!j || !take_texts(j, res, row) || !take_open(j, res, row)) {
+    if (!j || !take_texts(j, res, row) || !take_open(j, res, row) || !take_due(j, res, row)) {
         job_free(j);
         return NULL;
     }
@@ -170,6 +180,8 @@ void job_free(struct job *j)
     free(j->tenant_id);
     free(j->sealed_keys[PRODUCT_LANGFLOW]);
     free(j->sealed_keys[PRODUCT_RAGFLOW]);
+    free(j->variables);
+    cJSON_Delete(j->variables_due);
     driver_site_unref(j->target.site);
     account_free(j->account);
     job_settled(j, PRODUCT_LANGFLOW);

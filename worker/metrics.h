@@ -13,7 +13,7 @@
 #include "base/err.h"
 
 enum metric {
-    M_EVENTS_TOTAL,              /* counter   verdict: applied duplicate stale repeated dead */
+    M_EVENTS_TOTAL,              /* counter   verdict: those of inbox_take; dead */
     M_JOBS,                      /* gauge     state: of live and failed jobs in the database */
     M_PAUSED,                    /* gauge     scope: pauses that operators have set */
     M_JOBS_FINISHED_TOTAL,       /* counter   kind, state */

@@ -229,7 +229,7 @@ static char *finish(cJSON *json, bool fine, struct err *err)
     return text;
 }
 
-char *plan_config_json(const struct plan *p, struct err *err)
+char *plan_config_json(const struct plan *p, const cJSON *due, struct err *err)
 {
     static const char *const pairs[][2] = {
         {"organization_uuid", "organization.uuid"},
@@ -243,8 +243,60 @@ char *plan_config_json(const struct plan *p, struct err *err)
     cJSON *json = cJSON_CreateObject();
     bool fine = json && copy_texts(p->spec, json, pairs, ARRAY_LEN(pairs)) &&
                 copy_item(json_get(p->spec, "capabilities"), json, "capabilities") &&
-                copy_item(p->variables, json, "variables");
+                copy_item(p->variables, json, "variables") &&
+                (!due || copy_item(due, json, "variables_due"));
     return finish(json, fine, err);
+}
+
+static bool add_name(cJSON *names, const char *name)
+{
+    const cJSON *there = NULL;
+    cJSON_ArrayForEach(there, names)
+    {
+        if (str_eq(there->valuestring, name)) {
+            return true;
+        }
+    }
+    cJSON *item = cJSON_CreateString(name);
+    if (!item || !cJSON_AddItemToArray(names, item)) {
+        cJSON_Delete(item);
+        return false;
+    }
+    return true;
+}
+
+/* Names in `of` of what `other` holds otherwise, or not at all. */
+static bool add_different(cJSON *names, const cJSON *of, const cJSON *other)
+{
+    const cJSON *item = NULL;
+    cJSON_ArrayForEach(item, of)
+    {
+        const cJSON *there = cJSON_GetObjectItemCaseSensitive(other, item->string);
+        if (!(there && cJSON_Compare(item, there, true)) && !add_name(names, item->string)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+cJSON *plan_due(const struct plan *p, const char *recorded, const cJSON *due, struct err *err)
+{
+    struct json_fault fault;
+    cJSON *before = NULL;
+    if (recorded && json_parse(recorded, strlen(recorded), &spec_limits, &before, &fault)) {
+        err_set(err, ERR_INTERNAL, "recorded variables, %s: %s", fault.pointer, fault.reason);
+        return NULL;
+    }
+    cJSON *names = due ? cJSON_Duplicate(due, true) : cJSON_CreateArray();
+    bool fine = names && (!before || (add_different(names, before, p->variables) &&
+                                      add_different(names, p->variables, before)));
+    cJSON_Delete(before);
+    if (!fine) {
+        cJSON_Delete(names);
+        err_nomem(err);
+        return NULL;
+    }
+    return names;
 }
 
 static const char *rate_limit(const struct plan *p)

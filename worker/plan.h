@@ -40,8 +40,15 @@ const char *plan_place(const char *spec, const struct config *config);
 int plan_name(const struct plan *p, const char *subscription, char out[NAME_BYTES_MAX + 1],
               struct err *err);
 
-/* The columns of AgentConfig that the event decides, as step_name takes them (free()). */
-char *plan_config_json(const struct plan *p, struct err *err);
+/*
+ * Names of the variables that the workspace is to be given whatever its tenant made of them: what
+ * differs between those recorded (a JSON object; NULL: none were) and the plan's, and what was due
+ * before (NULL: nothing). An array of texts (cJSON_Delete()); NULL and *err.
+ */
+cJSON *plan_due(const struct plan *p, const char *recorded, const cJSON *due, struct err *err);
+/* The columns of AgentConfig that the event decides, as step_name takes them (free()). due may be
+ * NULL. */
+char *plan_config_json(const struct plan *p, const cJSON *due, struct err *err);
 /* The terms of the API key, as step_api_key takes them (free()). */
 char *plan_terms_json(const struct plan *p, struct err *err);
 

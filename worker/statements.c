@@ -54,6 +54,15 @@ const struct pg_statement statements[STATEMENT_MAX] = {
                        "SELECT agent_marketplace.step_revoke($1::bigint, $2::uuid, $3::bigint, "
                        "$4::bigint, $5::agent_marketplace.job_step, $6::int)",
                        6},
+    [S_STEP_REFUSE] = {"step_refuse",
+                       "SELECT agent_marketplace.step_refuse($1::bigint, $2::uuid, $3::bigint, "
+                       "$4::bigint, $5::agent_marketplace.job_step, $6::int)",
+                       6},
+    [S_STEP_SUSPENDED] =
+        {"step_suspended",
+         "SELECT agent_marketplace.step_suspended($1::bigint, $2::uuid, $3::bigint, "
+         "$4::bigint, $5::agent_marketplace.job_step)",
+         5},
     [S_STEP_ARCHIVE] = {"step_archive",
                         "SELECT agent_marketplace.step_archive($1::bigint, $2::uuid, $3::bigint, "
                         "$4::bigint, $5::agent_marketplace.job_step)",

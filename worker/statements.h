@@ -26,6 +26,8 @@ enum statement {
     S_STEP_API_KEY,          /* ..., prefix, hash, sealed, terms */
     S_STEP_READY,
     S_STEP_REVOKE, /* ..., runtime_max */
+    S_STEP_REFUSE, /* ..., runtime_max */
+    S_STEP_SUSPENDED,
     S_STEP_ARCHIVE,
     S_JOB_SETTLE,     /* job, owner, fence, deadline_ms, to, attempts, delay_ms, class, error */
     S_EFFECT_INTEND,  /* job, owner, fence, deadline_ms, product, operation, method, target, name,

@@ -107,7 +107,10 @@ struct driver_target {
     const char *template;  /* the template's JSON, out of a file; NULL: the platform's own
                               account at the product has it, under flow_id */
     size_t template_len;
-    const cJSON *variables;     /* object */
+    const cJSON *variables; /* object */
+    /* Names (array) of those that are written over what a tenant made of them, and taken away where
+     * they are not wanted any more; all others are the tenant's once there. NULL: none. */
+    const cJSON *changed;
     const char *collection_key; /* value of the secret variable ragflow_api_key; NULL: none */
     /* collections */
     const char *embedding_model; /* NULL: the server's default */
@@ -154,7 +157,10 @@ struct driver_outcome {
     enum driver_health health;
     char external_id[EXTERNAL_ID_MAX + 1];
     /* What must not wait for the operation's end to be recorded. */
-    bool record;                         /* external_id is the object's own */
+    bool record; /* external_id is the object's own */
+    /* It was made, and is yet to be seen: until the operation has, whoever comes later has to look.
+     */
+    bool unseen;
     char tenant_id[EXTERNAL_ID_MAX + 1]; /* "" for none */
     char secret[DRIVER_SECRET_MAX + 1];  /* "" for none */
     struct err err; /* ERR_NONE when the answer was a good one; holds no secret, as in an action */

@@ -470,6 +470,7 @@ static void feed_created(struct driver_op *op, const struct exchange_response *r
         take_id(op, object);
         out->effect = EFFECT_DONE;
         str_copy(out->external_id, sizeof(out->external_id), op->id);
+        out->unseen = true;
         op->created = true;
         op->uncertain = true; /* a read-back that misses is not proof of absence */
         op->phase = LOOK_ID;

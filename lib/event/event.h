@@ -22,7 +22,14 @@ enum {
     TRACEPARENT_MAX = 55,
 };
 
-enum event_type { EVENT_CREATED, EVENT_TERMINATED, EVENT_TYPE_MAX };
+enum event_type {
+    EVENT_CREATED,
+    EVENT_UPDATED,
+    EVENT_SUSPENDED,
+    EVENT_RESUMED,
+    EVENT_TERMINATED,
+    EVENT_TYPE_MAX
+};
 
 /* A message header; value may be NULL (Kafka's null) and need not be terminated. */
 struct event_header {
@@ -40,7 +47,7 @@ struct event {
                      1]; /* "" where there was none or it was malformed (W3C Trace Context 1) */
     char order_uuid[UUID_TEXT];
     char subscription_uuid[UUID_TEXT];
-    char organization_uuid[UUID_TEXT]; /* "" in terminated, unless it was given */
+    char organization_uuid[UUID_TEXT]; /* "" where the event names none; created and updated do */
     char
         *data; /* normalised compact JSON of `data`: UUIDs canonical, unknown members gone; owned */
 };

@@ -12,6 +12,9 @@ static const struct {
     const char *file;
 } types[EVENT_TYPE_MAX] = {
     [EVENT_CREATED] = {"subscription.created", "subscription.created.schema.json"},
+    [EVENT_UPDATED] = {"subscription.updated", "subscription.updated.schema.json"},
+    [EVENT_SUSPENDED] = {"subscription.suspended", "subscription.suspended.schema.json"},
+    [EVENT_RESUMED] = {"subscription.resumed", "subscription.resumed.schema.json"},
     [EVENT_TERMINATED] = {"subscription.terminated", "subscription.terminated.schema.json"},
 };
 

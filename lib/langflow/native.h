@@ -102,6 +102,7 @@ struct langflow_variable {
     char *name, *value; /* owned; the value is wiped before it is freed */
     bool credential;    /* cannot be read back */
     bool platform;      /* ours to keep as it should be; others are the tenant's once there */
+    bool changed;       /* by an order: written over a tenant's, once */
     bool written;       /* by this operation */
     int refusals;
 };

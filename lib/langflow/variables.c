@@ -42,7 +42,8 @@ static int want(struct driver_op *op, const char *name, const char *value, bool 
     struct langflow_variable v = {.name = str_dup(name),
                                   .value = str_dup(value),
                                   .credential = secret || str_starts(value, encrypted),
-                                  .platform = is_platforms(name)};
+                                  .platform = is_platforms(name),
+                                  .changed = json_has_string(op->target->changed, "", name)};
     struct langflow_variable *more =
         reallocarray(op->variables, op->n_variables + 1, sizeof(*op->variables));
     if (more) {
@@ -120,7 +121,7 @@ static bool differs(const cJSON *there, const struct langflow_variable *v)
     if (is_blank(there)) {
         return true;
     }
-    if (!v->platform) {
+    if (!v->platform && (!v->changed || v->written)) {
         return false;
     }
     if (v->credential) {
@@ -215,11 +216,13 @@ void langflow_variables_compare(struct driver_op *op, const cJSON *list)
     for (size_t i = 0; fine && i < op->n_variables; i++) {
         fine = compare_one(op, list, i);
     }
-    /* What leads to documents goes where it is not wanted (any more). */
+    /* What leads to documents, and what an order dropped, goes where it is not wanted any more. */
     cJSON_ArrayForEach(there, list)
     {
         const char *name = json_str(there, "name");
-        if (fine && name && str_starts(name, RETRIEVAL) && !is_wanted(op, name)) {
+        bool goes =
+            name && (str_starts(name, RETRIEVAL) || json_has_string(op->target->changed, "", name));
+        if (fine && goes && !is_wanted(op, name)) {
             fine = queue_one(op, &langflow_variable_delete, there, 0);
         }
     }

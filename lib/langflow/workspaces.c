@@ -63,24 +63,28 @@ static bool same(const cJSON *there, const cJSON *wanted)
     return there ? cJSON_Compare(there, wanted, true) : cJSON_IsNull(wanted);
 }
 
-/* Empties what leads to documents, unless it is wanted; a merge cannot take a member away. */
-static bool add_blanks(const cJSON *has, const cJSON *wanted, cJSON *out)
+/* Empties what leads to documents (unless it may: `open`) and what an order dropped, but not what
+ * is wanted; a merge cannot take a member away. */
+static bool add_blanks(const cJSON *has, const cJSON *wanted, const cJSON *dropped, bool open,
+                       cJSON *out)
 {
     bool fine = true;
     const cJSON *item = NULL;
     cJSON_ArrayForEach(item, has)
     {
         bool blank = cJSON_IsNull(item) || str_eq(cJSON_GetStringValue(item), "");
-        if (fine && !blank && str_starts(item->string, "ragflow_") &&
-            !cJSON_GetObjectItemCaseSensitive(wanted, item->string)) {
+        bool goes = (!open && str_starts(item->string, "ragflow_")) ||
+                    json_has_string(dropped, "", item->string);
+        if (fine && !blank && goes && !cJSON_GetObjectItemCaseSensitive(wanted, item->string)) {
             fine = add_text(out, item->string, "");
         }
     }
     return fine;
 }
 
-/* What an open workspace still lacks: missing variables, and platform-owned ones that differ. */
-static cJSON *missing_variables(const cJSON *has, const struct driver_target *t, bool reopening)
+/* What an open workspace still lacks: missing variables, and those that differ of the platform's
+ * own and of what an order changed. */
+static cJSON *missing_variables(const cJSON *has, const struct driver_target *t)
 {
     cJSON *want = all_variables(t);
     bool retrieval = cJSON_GetObjectItemCaseSensitive(want, COLLECTION_VARIABLE) != NULL;
@@ -88,13 +92,14 @@ static cJSON *missing_variables(const cJSON *has, const struct driver_target *t,
     while (item) {
         cJSON *next = item->next;
         const cJSON *there = cJSON_GetObjectItemCaseSensitive(has, item->string);
-        bool matters = !there || reopening || platform_owned(item->string);
+        bool matters =
+            !there || platform_owned(item->string) || json_has_string(t->changed, "", item->string);
         if (!matters || same(there, item)) {
             cJSON_Delete(cJSON_DetachItemViaPointer(want, item));
         }
         item = next;
     }
-    if (want && !retrieval && !add_blanks(has, t->variables, want)) {
+    if (want && !add_blanks(has, t->variables, t->changed, retrieval, want)) {
         cJSON_Delete(want);
         return NULL;
     }
@@ -107,7 +112,7 @@ static cJSON *closing_variables(const cJSON *has)
     cJSON *want = cJSON_CreateObject();
     bool closed = str_eq(json_str(has, STATUS_VARIABLE), STATUS_CLOSED);
     if (!want || (!closed && !add_text(want, STATUS_VARIABLE, STATUS_CLOSED)) ||
-        !add_blanks(has, NULL, want)) {
+        !add_blanks(has, NULL, NULL, false, want)) {
         cJSON_Delete(want);
         return NULL;
     }
@@ -118,9 +123,7 @@ static cJSON *update_body(const cJSON *object, enum driver_goal goal, const stru
                           bool *needed)
 {
     const cJSON *has = cJSON_GetObjectItemCaseSensitive(object, "variables");
-    bool closed = str_eq(json_str(has, STATUS_VARIABLE), STATUS_CLOSED);
-    cJSON *variables =
-        goal == DRIVER_CLOSED ? closing_variables(has) : missing_variables(has, t, closed);
+    cJSON *variables = goal == DRIVER_CLOSED ? closing_variables(has) : missing_variables(has, t);
     *needed = !variables || variables->child;
     cJSON *body = variables && *needed ? cJSON_CreateObject() : NULL;
     if (!body || !cJSON_AddItemToObject(body, "variables", variables)) {

@@ -109,9 +109,13 @@ static const struct {
     [KIND_PROVISION] = {7,
                         {STEP_NAME, STEP_ANNOUNCE, STEP_COLLECTION, STEP_WORKSPACE, STEP_API_KEY,
                          STEP_RECORD, STEP_REPORT}},
-    [KIND_UPDATE] = {3, {STEP_WORKSPACE, STEP_RECORD, STEP_REPORT}},
-    [KIND_SUSPEND] = {2, {STEP_CLOSE_WORKSPACE, STEP_REPORT}},
-    [KIND_RESUME] = {2, {STEP_OPEN_WORKSPACE, STEP_REPORT}},
+    [KIND_UPDATE] = {6,
+                     {STEP_NAME, STEP_COLLECTION, STEP_WORKSPACE, STEP_API_KEY, STEP_RECORD,
+                      STEP_REPORT}},
+    [KIND_SUSPEND] = {4, {STEP_REVOKE, STEP_CLOSE_WORKSPACE, STEP_RECORD, STEP_REPORT}},
+    [KIND_RESUME] = {6,
+                     {STEP_NAME, STEP_COLLECTION, STEP_OPEN_WORKSPACE, STEP_API_KEY, STEP_RECORD,
+                      STEP_REPORT}},
     [KIND_TERMINATE] = {5,
                         {STEP_REVOKE, STEP_CLOSE_WORKSPACE, STEP_COLLECTION, STEP_ARCHIVE,
                          STEP_REPORT}},
@@ -144,10 +148,15 @@ static struct action plain(enum action_kind kind)
     return (struct action){.kind = kind};
 }
 
+/* Of the kinds that bring about what is present. */
+static bool makes(enum job_kind kind)
+{
+    return kind == KIND_PROVISION || kind == KIND_UPDATE || kind == KIND_RESUME;
+}
+
 static struct action collection_action(enum job_kind kind, const struct facts *f)
 {
-    bool wanted = kind == KIND_PROVISION && f->rag;
-    if (wanted) {
+    if (makes(kind) && f->rag) {
         return drive(PRODUCT_RAGFLOW, GOAL_PRESENT);
     }
     /* An order may have dropped retrieval; a failed attempt may have left one behind. */
@@ -157,7 +166,7 @@ static struct action collection_action(enum job_kind kind, const struct facts *f
 
 static struct action workspace_action(enum job_kind kind, const struct facts *f)
 {
-    if (kind == KIND_PROVISION || kind == KIND_UPDATE || kind == KIND_RESUME) {
+    if (makes(kind)) {
         return drive(PRODUCT_LANGFLOW, GOAL_PRESENT);
     }
     if (!f->named) {
@@ -165,6 +174,14 @@ static struct action workspace_action(enum job_kind kind, const struct facts *f)
     }
     bool close = kind == KIND_SUSPEND || (kind == KIND_TERMINATE && f->keep_history);
     return drive(PRODUCT_LANGFLOW, close ? GOAL_CLOSED : GOAL_ABSENT);
+}
+
+static struct action record_action(enum job_kind kind)
+{
+    if (kind == KIND_SUSPEND) {
+        return plain(ACTION_RECORD_SUSPENDED);
+    }
+    return plain(kind == KIND_PURGE ? ACTION_ARCHIVE : ACTION_RECORD_READY);
 }
 
 struct action machine_action(enum job_kind kind, enum job_step step, const struct facts *f)
@@ -181,9 +198,9 @@ struct action machine_action(enum job_kind kind, enum job_step step, const struc
     case STEP_API_KEY:
         return plain(ACTION_ISSUE_KEY);
     case STEP_REVOKE:
-        return plain(ACTION_REVOKE_KEYS);
+        return plain(kind == KIND_SUSPEND ? ACTION_REFUSE_KEYS : ACTION_REVOKE_KEYS);
     case STEP_RECORD:
-        return plain(kind == KIND_PURGE ? ACTION_ARCHIVE : ACTION_RECORD_READY);
+        return record_action(kind);
     case STEP_ARCHIVE:
         return plain(ACTION_ARCHIVE);
     case STEP_ANNOUNCE:

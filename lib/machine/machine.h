@@ -76,7 +76,9 @@ enum action_kind {
     ACTION_DRIVE,       /* run the product's driver towards the goal, record the id */
     ACTION_ISSUE_KEY,
     ACTION_REVOKE_KEYS,
+    ACTION_REFUSE_KEYS, /* for as long as it is suspended */
     ACTION_RECORD_READY,
+    ACTION_RECORD_SUSPENDED,
     ACTION_ARCHIVE, /* archived, or purged where no workspace is left */
     ACTION_TELL_WALDUR,
     ACTION_PASS, /* nothing to do in this case */

@@ -20,8 +20,9 @@ import jsonschema
 
 import inputs
 
-INCOMING = ("subscription.created", "subscription.terminated")
-OUTCOMES = ("ready", "failed", "archived", "purged")
+INCOMING = ("subscription.created", "subscription.updated", "subscription.suspended", "subscription.resumed",
+            "subscription.terminated")
+OUTCOMES = ("ready", "paused", "failed", "archived", "purged")
 ASSERTIONS = ("type", "const", "enum", "required", "minItems", "maxItems", "minLength", "maxLength", "minimum",
               "maximum", "maxProperties", "pattern", "format")
 SUFFIX = ".schema.json"
@@ -83,6 +84,17 @@ def same_definitions(schemas):
         for key, value in validator.schema["$defs"].items():
             if seen.setdefault(key, value) != value:
                 raise SystemExit("%s: $defs/%s differs from another file's" % (name, key))
+
+
+def same_data(schemas):
+    """An update tells what a creation tells: the two differ in their type and in words alone."""
+    def bare(value):
+        if isinstance(value, dict):
+            return {k: bare(v) for k, v in value.items() if k not in ("title", "description", "examples")}
+        return [bare(v) for v in value] if isinstance(value, list) else value
+    created, updated = (bare(schemas[name].schema) for name in ("subscription.created", "subscription.updated"))
+    if updated["properties"].pop("type") == created["properties"].pop("type") or updated != created:
+        raise SystemExit("subscription.updated does not tell what subscription.created tells")
 
 
 # ---- which keyword refused what ----
@@ -242,11 +254,12 @@ class Comparison:
 
 def fill_sweep(comparison, rng):
     """Each change at each place of a full event."""
-    for make in (inputs.created, inputs.terminated):
+    for make in (inputs.created, inputs.suspended, inputs.resumed, inputs.terminated):
         for event in inputs.sweep(make(rng, chance=1.1)):
             comparison.add(rng, event)
-    for event in inputs.long_variables(inputs.created(rng, chance=1.1)):
-        comparison.add(rng, event)
+    for make in (inputs.created, inputs.updated):
+        for event in inputs.long_variables(make(rng, chance=1.1)):
+            comparison.add(rng, event)
     for kind in OUTCOMES:
         for event in inputs.sweep(inputs.outcome(rng, kind, chance=1.1)):
             comparison.add_outcome(rng, "subscription." + kind, event)
@@ -254,13 +267,17 @@ def fill_sweep(comparison, rng):
 
 def fill_random(comparison, rng, count):
     for _ in range(count):
-        make = rng.choice((inputs.created, inputs.created, inputs.terminated))
+        make = rng.choice((inputs.created, inputs.created, inputs.updated, inputs.suspended, inputs.resumed,
+                           inputs.terminated))
         comparison.add(rng, inputs.shaken(rng, make(rng)))
 
 
 def untested(comparison):
-    """Keywords that refused nothing alone: the comparison would not have noticed their loss."""
+    """Keywords that refused nothing alone: the comparison would not have noticed their loss. An update's are those
+    of a creation (same_data)."""
     for name, validator in comparison.schemas.items():
+        if name == "subscription.updated":
+            continue
         for at in keywords(validator.schema):
             if at not in comparison.alone[name]:
                 yield "%s: no input is refused by %s alone" % (name, "/".join(at))
@@ -272,6 +289,7 @@ def main():
     count = int(os.environ.get("COUNT", "1000"))
     schemas = load_schemas(directory)
     same_definitions(schemas)
+    same_data(schemas)
     failed = False
     for i, seed in enumerate(seeds):
         started = time.monotonic()

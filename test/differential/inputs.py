@@ -25,6 +25,7 @@ ODD_STRINGS = [
     "", " ", "0", "null", "1.0", "2.0", "free", "FREE", "Free", "pro", "shared", "dedicated", "é", "日本語",
     "😀", "a\u0301", "\u200b", "\ufeff", "\uffff", "a\tb", "a\nb", "\u007f", "\u2028", "%s%n", "../..", "a" * 10,
     "subscription.created", "subscription.terminated", "subscription.updated", "Subscription.created",
+    "subscription.suspended", "subscription.resumed", "subscription.paused", "subscription.renamed",
     "application/json", "Application/JSON; charset=utf-8", "application/json;", "application/json ; x=é",
     "application/jsonx", "text/plain", "application/json\n", "application/vnd.x+json",
     "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "00-0-0-0",
@@ -52,7 +53,7 @@ TIMES = [
     "10000-01-01T00:00:00Z", "+2026-01-01T00:00:00Z", "2026-1-1T00:00:00Z", "2026-01-01T00:00:00Z\n",
     " 2026-01-01T00:00:00Z", "٢٠٢٦-01-01T00:00:00Z", "1969-12-31T23:59:59.5Z",
 ]
-LENGTHS = [0, 1, 2, 39, 40, 41, 63, 64, 65, 127, 128, 129, 255, 256, 257, 511, 512, 513, 2048, 2049, 4097]
+LENGTHS = [0, 1, 2, 39, 40, 41, 63, 64, 65, 127, 128, 129, 255, 256, 257, 511, 512, 513, 1024, 1025, 2048, 2049, 4097]
 COUNTS = [0, 1, 31, 32, 33, 63, 64, 65, 255, 256, 257]
 LETTERS = ["a", "Z", "7", "-", "_", "é", "日", "😀"]
 
@@ -124,17 +125,37 @@ def created(rng, chance=0.6):
     return envelope(rng, "subscription.created", data, chance)
 
 
-def terminated(rng, chance=0.6):
+def updated(rng, chance=0.6):
+    return {**created(rng, chance), "type": "subscription.updated"}
+
+
+def short(rng, kind, chance, more=()):
     data = some(rng, [("order_uuid", uuid(rng), True), ("subscription", subscription(rng, chance), True),
-                      ("organization", party(rng, False, chance), False), ("plan", 7, False)], chance)
-    return envelope(rng, "subscription.terminated", data, chance)
+                      ("organization", party(rng, False, chance), False), ("plan", 7, False), *more], chance)
+    return envelope(rng, kind, data, chance)
+
+
+def terminated(rng, chance=0.6):
+    return short(rng, "subscription.terminated", chance)
+
+
+def reason(rng):
+    return [("reason", rng.choice([None, text(rng, 0, 1024)]), False)]
+
+
+def suspended(rng, chance=0.6):
+    return short(rng, "subscription.suspended", chance, reason(rng))
+
+
+def resumed(rng, chance=0.6):
+    return short(rng, "subscription.resumed", chance, reason(rng))
 
 
 def outcome(rng, kind, chance=0.6):
-    """ready, failed, archived or purged."""
+    """ready, paused, failed, archived or purged."""
     data = some(rng, [
         ("subscription_uuid", uuid(rng), True), ("order_uuid", uuid(rng), True), ("name", text(rng, 1, 128), True),
-        ("status", kind, True), ("runtime_name", text(rng, 1, 63), True), ("workspace_id", text(rng, 1, 255), True),
+        ("status", "suspended" if kind == "paused" else kind, True), ("runtime_name", text(rng, 1, 63), True), ("workspace_id", text(rng, 1, 255), True),
         ("knowledge_base_id", rng.choice([None, text(rng, 0, 255)]), False),
         ("api_key_prefix", rng.choice([None, text(rng, 0, 64)]), False),
         ("error_class", "conflict", kind == "failed"), ("error", text(rng, 1, 2048), kind == "failed"),

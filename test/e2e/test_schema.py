@@ -3,6 +3,7 @@
 
 import collections
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -158,8 +159,9 @@ class Session:
         assert self.take(subscription, organization=organization, at=at) == "applied"
         held = self.take_job(owner, subscription)
         hash = hashlib.sha256(key.encode()).digest() if key else None
-        for verdict in (self.name_step(held, f"n-{subscription}", organization),
-                        self.step("step_pass", held, "collection"),
+        announced = self.job(held[0])["kind"] == "provision"
+        for verdict in (self.name_step(held, f"n-{subscription}", organization, next="announce" if announced else "collection"),
+                        self.step("step_pass", held, "collection") if announced else "ok",
                         self.intend(held, "ragflow")[0],
                         self.step("step_resource", held, "workspace", "ragflow", f"kb-{subscription}"),
                         self.intend(held, "langflow")[0],
@@ -713,6 +715,8 @@ class Leases(Base):
         "step_api_key": lambda db, h: db.key_step(h),
         "step_ready": lambda db, h: db.step("step_ready", h, "report"),
         "step_revoke": lambda db, h: db.step("step_revoke", h, None),
+        "step_refuse": lambda db, h: db.step("step_refuse", h, None),
+        "step_suspended": lambda db, h: db.step("step_suspended", h, None),
         "step_archive": lambda db, h: db.step("step_archive", h, None),
         "job_settle": lambda db, h: db.settle(h, "failed", 1, 0, "refused", "x"),
         "job_settle retrying": lambda db, h: db.settle(h, "retrying", 1),
@@ -1289,7 +1293,8 @@ class Effects(Base):
         self.assertEqual(self.db.runtime_keys(s), {"langflow": SEALED})
         self.assertEqual(self.db.job(held[0])["state"], "running")
         self.assertEqual(self.db.one("SELECT * FROM runtime_recorded(%s)", s),
-                         {"tenant_id": "tenant", "langflow_key": SEALED.hex(), "ragflow_key": None})
+                         {"tenant_id": "tenant", "langflow_key": SEALED.hex(), "ragflow_key": None, "variables": "{}",
+                          "variables_due": "[]"})
 
     def test_a_step_records_all_that_is_there(self):
         s, held = self.db.running(self.owner)
@@ -1511,6 +1516,359 @@ class Effects(Base):
         # A restore that comes while the purge is wished for wins.
         self.assertEqual(self.db.take(s, at="2026-11-23T00:00:00Z"), "applied")
         self.assertEqual(self.db.states(s)[-2:], [("purge", "superseded"), ("provision", "queued")])
+
+
+class Wishes(Base):
+    """Created, updated, suspended, resumed, terminated, restored: in every order of arrival the same end."""
+
+    KEY = "pk_live_" + "k" * 36
+    TIMES = [f"2026-11-21T{h:02}:00:00Z" for h in range(24)]
+
+    def setUp(self):
+        super().setUp()
+        self.owner = self.db.register()
+
+    # ---- a worker, as far as the database sees it ----
+
+    def perform(self, held, job, next):
+        """One step of the job as it stands."""
+        db, s, step = self.db, job["subscription_uuid"], job["step"]
+        spec = db.value("SELECT spec FROM subscription WHERE uuid = %s", s) or {}
+        rag = "rag" in spec.get("capabilities", [])
+        makes = job["kind"] in ("provision", "update", "resume")
+        if step == "name":
+            return db.name_step(held, f"n-{s}", next=next, capabilities=spec.get("capabilities", []))
+        if step == "collection":
+            recorded = db.rows("SELECT knowledge_base_id FROM agent_config WHERE subscription_uuid = %s", s)
+            kb = recorded[0]["knowledge_base_id"] if recorded else None
+            return db.step("step_resource", held, next, "ragflow", (kb or f"kb-{s}") if makes and rag else None)
+        if step in ("workspace", "open_workspace", "close_workspace"):
+            if not db.rows("SELECT 1 FROM agent_config WHERE subscription_uuid = %s", s):
+                return db.step("step_pass", held, next)
+            there = job["kind"] != "purge" and (makes or db.config(s)["runtime_workspace_id"] is not None)
+            return db.step("step_resource", held, next, "langflow", f"ws-{s}" if there else None,
+                           json.dumps({"variables": True} if makes else {}))
+        if step == "api_key":
+            mark = hashlib.sha256(self.KEY.encode() + s.encode()).digest()
+            again = db.value("SELECT count(*) FROM agent_api_key WHERE subscription_uuid = %s", s)
+            return db.key_step(held, hash=mark if not again else None, next=next,
+                               terms={"rate_limit": spec.get("limit", "60/minute")})
+        if step in ("record", "archive"):
+            ends = {"suspend": "step_suspended", "terminate": "step_archive", "purge": "step_archive"}
+            return db.step(ends.get(job["kind"], "step_ready"), held, next)
+        if step == "revoke":
+            return db.step("step_refuse" if job["kind"] == "suspend" else "step_revoke", held, next)
+        return db.step("step_pass", held, next)
+
+    def work(self, s, steps=100):
+        """So many steps of the subscription's jobs, one after the other; their kinds."""
+        kinds, held = [], None
+        for _ in range(steps):
+            id = self.db.live(s)
+            if id is None:
+                break
+            job = self.db.job(id)
+            if job["state"] == "queued" or not held or held[0] != id:
+                if job["state"] == "running":
+                    self.db.rows("UPDATE worker SET lease_until = now() - interval '1 s' WHERE owner = %s", self.owner)
+                    self.owner = self.db.register()
+                held = self.db.take_job(self.owner, s)
+                kinds.append(job["kind"])
+            plan = [r["step"] for r in self.db.rows("SELECT step FROM job_plan WHERE kind = %s ORDER BY position", job["kind"])]
+            next = (plan + [None])[plan.index(job["step"]) + 1]
+            self.assertIn(self.perform(held, job, next), ("ok", "superseded"))
+        return kinds
+
+    def tell(self, s, type, hour, **data):
+        return self.db.take(s, type, self.TIMES[hour], data=data)
+
+    def state(self, s):
+        c = self.db.rows("SELECT * FROM agent_config WHERE subscription_uuid = %s", s)
+        return c[0]["status"] if c else None
+
+    def wish(self, s):
+        return self.db.one("SELECT wanted, spec, alive, suspended FROM subscription WHERE uuid = %s", s)
+
+    def admitted(self, s):
+        got = self.db.one("SELECT allowed, reason FROM authenticate_api_key(%s, NULL)", self.KEY + s)
+        return got["reason"] or got["allowed"]
+
+    def told(self, s):
+        return [r["type"].partition(".")[2] for r in
+                self.db.rows("SELECT type FROM outbox WHERE subscription_uuid = %s ORDER BY id", s)]
+
+    # ---- what follows from what ----
+
+    @staticmethod
+    def model(events):
+        """What is wanted in the end, by the events in the order of their times: (wanted, spec)."""
+        alive, spec, suspended = None, None, False
+        for hour, type, data in sorted(events, key=lambda e: e[0]):
+            alive = {"created": True, "terminated": False}.get(type, alive)
+            spec = data if type in ("created", "updated") else spec
+            suspended = {"created": False, "resumed": False, "suspended": True}.get(type, suspended)
+        wanted = ("absent" if alive is False else "suspended" if suspended else "present" if spec else "absent")
+        return wanted, spec if wanted in ("present", "suspended") else None
+
+    def check(self, s, events):
+        wanted, spec = self.model(events)
+        wish = self.wish(s)
+        self.assertEqual((wish["wanted"], wish["spec"] if wanted in ("present", "suspended") else None), (wanted, spec), events)
+        self.work(s)
+        status = self.state(s)
+        known = {"present": ("ready",), "suspended": (None, "suspended"), "absent": (None, "archived", "purged")}
+        self.assertIn(status, known[wanted], events)
+        if status is None:
+            self.assertEqual(self.db.value("SELECT count(*) FROM agent_api_key WHERE subscription_uuid = %s", s), 0)
+            return
+        c = self.db.config(s)
+        if wanted == "present":
+            self.assertEqual((c["capabilities"], c["updating"], c["knowledge_base_id"] is not None),
+                             (spec.get("capabilities", []), False, "rag" in spec.get("capabilities", [])), events)
+            self.assertEqual(self.db.value("SELECT rate_limit FROM agent_api_key WHERE subscription_uuid = %s AND "
+                                           "revoked_at IS NULL", s), spec["limit"], events)
+        if wanted == "absent":
+            self.assertEqual((c["api_key"], c["knowledge_base_id"]), (None, None), events)
+
+    def test_every_order_of_arrival(self):
+        """Each life of up to four events, as it may come in: all orders, each event twice."""
+        lives = [("created", "updated", "suspended", "resumed"), ("created", "suspended", "updated", "terminated"),
+                 ("created", "suspended", "terminated", "created"), ("created", "terminated", "updated", "resumed"),
+                 ("created", "terminated", "created", "suspended"), ("updated", "suspended", "resumed", "suspended"),
+                 ("suspended", "resumed", "created", "updated"), ("created", "suspended", "created", "terminated"),
+                 ("terminated", "suspended", "updated", "created"), ("resumed", "suspended", "updated", "resumed")]
+        n = 0
+        for life in lives:
+            events = [(hour, type, {"limit": f"{hour + 1}/minute", "capabilities": ["rag"][:hour % 2]}
+                       if type in ("created", "updated") else {}) for hour, type in enumerate(life)]
+            for order in itertools.permutations(events):
+                s, ids = new_uuid(), {}
+                for event in order:
+                    ids[event[0]] = new_uuid()
+                    self.assertIn(self.db.take(s, event[1], self.TIMES[event[0]], id=ids[event[0]], data=event[2]),
+                                  ("applied", "stale", "noted"))
+                    self.assertEqual(self.db.take(s, event[1], self.TIMES[event[0]], id=ids[event[0]], data=event[2]),
+                                     "duplicate")
+                self.check(s, events)
+                n += 1
+        say(f"{n} orders of {len(lives)} lives end as their times say")
+
+    def test_random_lives(self):
+        """Random events, in random order, beside a worker that does some steps in between, and dies at times."""
+        seed = int(os.environ.get("SEED", random.randrange(1 << 32)))
+        say(f"seed {seed}")
+        rng = random.Random(seed)
+        for _ in range(60):
+            s, events = new_uuid(), []
+            hours = rng.sample(range(24), rng.randint(1, 8))
+            for hour in hours:
+                type = rng.choice(["created", "created", "updated", "suspended", "resumed", "terminated"])
+                data = ({"limit": f"{hour + 1}/hour", "capabilities": rng.choice([[], ["rag"]])}
+                        if type in ("created", "updated") else {})
+                events.append((hour, type, data))
+                self.tell(s, type, hour, **data)
+                if rng.random() < 0.6:
+                    self.work(s, rng.randint(1, 12))
+            with self.subTest(seed=seed, events=events):
+                self.check(s, events)
+
+    def test_suspended_and_resumed(self):
+        """Refused first, then shut; the same workspace, collection and key afterwards."""
+        s = new_uuid()
+        self.tell(s, "created", 12, limit="1/minute", capabilities=["rag"])
+        self.work(s)
+        before = self.db.config(s)
+        self.assertEqual(self.admitted(s), True)
+        self.assertEqual(self.tell(s, "suspended", 13), "applied")
+        held = self.db.take_job(self.owner, s)
+        job = self.db.job(held[0])
+        self.assertEqual((job["kind"], job["step"], job["lane"]), ("suspend", "revoke", ""))  # whatever becomes of the runtime
+        self.assertEqual(self.perform(held, job, "close_workspace"), "ok")
+        self.assertEqual(self.admitted(s), "subscription not active")
+        self.assertEqual(self.work(s), ["suspend"])
+        c = self.db.config(s)
+        kept = ("name", "runtime_workspace_id", "knowledge_base_id", "api_key", "runtime_name")
+        self.assertEqual(([c[k] for k in kept], c["status"]), ([before[k] for k in kept], "suspended"))
+        self.assertEqual(self.tell(s, "resumed", 14), "applied")
+        self.assertEqual(self.work(s), ["resume"])
+        c = self.db.config(s)
+        self.assertEqual(([c[k] for k in kept], c["status"]), ([before[k] for k in kept], "ready"))
+        self.assertEqual(self.admitted(s), True)
+        self.assertEqual(self.told(s), ["ready", "paused", "ready"])
+        payload = self.db.one("SELECT payload FROM outbox WHERE type = 'subscription.paused'")["payload"]
+        self.assertEqual((payload["data"]["status"], payload["data"]["api_key_prefix"]), ("suspended", before["api_key"]))
+        # Resumed though it is not suspended: the job finds all as it should be, and says so.
+        self.assertEqual(self.tell(s, "resumed", 15), "applied")
+        self.assertEqual(self.work(s), ["update"])
+        self.assertEqual(self.state(s), "ready")
+
+    def test_updates_keep_what_works_at_work(self):
+        """Retrieval comes and goes beside a key that is good all the while."""
+        s = new_uuid()
+        self.tell(s, "created", 1, limit="1/minute")
+        self.assertEqual(self.work(s), ["provision"])
+        key = self.db.one("SELECT * FROM agent_api_key WHERE subscription_uuid = %s", s)
+        for hour, capabilities in ((2, ["rag"]), (3, [])):
+            self.tell(s, "updated", hour, limit=f"{hour}/minute", capabilities=capabilities)
+            for _ in range(5):
+                self.work(s, 1)
+                self.assertEqual(self.state(s), "ready")
+            self.work(s)
+            c = self.db.config(s)
+            self.assertEqual((c["knowledge_base_id"] is not None, c["updating"], c["status"]), (hour == 2, False, "ready"))
+            now = self.db.one("SELECT * FROM agent_api_key WHERE subscription_uuid = %s", s)
+            self.assertEqual((now["id"], now["rate_limit"]), (key["id"], f"{hour}/minute"))
+        self.assertEqual([k for k, _ in self.db.states(s)], ["provision", "update", "update"])
+        # Ready without its collection is refused but while it is updated.
+        self.refused(pg.CheckViolation, "UPDATE agent_config SET capabilities = '{rag}' WHERE subscription_uuid = %s", s)
+
+    def test_what_was_not_whole_is_provisioned(self):
+        """A newer order at each step of a provision: the next job does all of it, whatever the order is called."""
+        for type in ("updated", "resumed", "suspended"):
+            for steps in range(1, 6):
+                s = new_uuid()
+                self.tell(s, "created", 1, limit="1/minute", capabilities=["rag"])
+                self.work(s, steps)
+                self.assertEqual(self.tell(s, type, 2, **({"limit": "2/minute"} if type == "updated" else {})), "applied")
+                kinds = self.work(s)
+                if type == "suspended":
+                    self.assertEqual((kinds[-1], self.state(s)), ("suspend", "suspended"))
+                    self.tell(s, "resumed", 3)
+                    whole = self.db.config(s)["api_key"] is not None
+                    kinds = self.work(s)
+                    self.assertEqual(kinds, ["resume" if whole else "provision"])
+                else:
+                    self.assertEqual(kinds[-1], "provision")
+                self.assertEqual(self.state(s), "ready")
+
+    def test_updated_while_suspended(self):
+        s = new_uuid()
+        self.tell(s, "created", 1, limit="1/minute")
+        self.work(s)
+        self.tell(s, "suspended", 2)
+        self.work(s)
+        self.assertEqual(self.tell(s, "updated", 3, limit="3/minute", capabilities=["rag"]), "applied")
+        self.assertEqual((self.work(s), self.state(s)), (["suspend"], "suspended"))
+        self.assertIsNone(self.db.config(s)["knowledge_base_id"])
+        self.tell(s, "resumed", 4)
+        self.assertEqual((self.work(s), self.state(s)), (["resume"], "ready"))
+        self.assertEqual(self.db.config(s)["capabilities"], ["rag"])
+        # A created event of a newer order says: present.
+        self.tell(s, "suspended", 5)
+        self.work(s)
+        self.tell(s, "created", 6, limit="6/minute")
+        self.assertEqual((self.work(s), self.state(s)), (["resume"], "ready"))
+
+    def test_suspended_before_it_is_created(self):
+        """Nothing is made until it is resumed: what is not there needs no shutting."""
+        s = new_uuid()
+        self.assertEqual(self.tell(s, "suspended", 2), "applied")
+        self.assertEqual((self.work(s), self.state(s), self.told(s)), (["suspend"], None, ["paused"]))
+        payload = self.db.one("SELECT payload FROM outbox")["payload"]
+        self.assertEqual(payload["data"]["status"], "suspended")
+        self.assertEqual(self.tell(s, "created", 1, limit="1/minute"), "applied")
+        self.assertEqual((self.work(s), self.state(s)), (["suspend"], None))
+        self.assertEqual(self.tell(s, "resumed", 3), "applied")
+        self.assertEqual((self.work(s), self.state(s)), (["provision"], "ready"))
+
+    def test_what_is_over_stays_over(self):
+        s = new_uuid()
+        self.tell(s, "created", 1, limit="1/minute")
+        self.work(s)
+        self.tell(s, "terminated", 3)
+        self.work(s)
+        jobs = len(self.db.states(s))
+        for type, hour, verdict in (("updated", 2, "stale"), ("suspended", 2, "stale"), ("resumed", 2, "stale"),
+                                    ("updated", 5, "noted"), ("suspended", 6, "noted"), ("resumed", 7, "noted")):
+            self.assertEqual(self.tell(s, type, hour, **({"limit": f"{hour}/minute"} if type == "updated" else {})), verdict)
+        self.assertEqual((len(self.db.states(s)), self.state(s), self.wish(s)["wanted"]), (jobs, "archived", "absent"))
+        # They were meant for the life that this brings, whose creation comes late.
+        self.assertEqual(self.tell(s, "created", 4, limit="4/minute"), "applied")
+        self.assertEqual(self.work(s), ["provision"])
+        self.assertEqual(self.db.value("SELECT rate_limit FROM agent_api_key WHERE subscription_uuid = %s AND revoked_at "
+                                       "IS NULL", s), "5/minute")
+        # Suspended, then ended: retention counts from the new end.
+        self.db.rows("UPDATE agent_config SET archived_at = '2020-01-01' WHERE subscription_uuid = %s", s)
+        self.tell(s, "suspended", 8)
+        self.work(s)
+        self.tell(s, "terminated", 9)
+        self.assertEqual((self.work(s), self.state(s)), (["terminate"], "archived"))
+        self.assertTrue(self.db.value("SELECT archived_at > now() - interval '1 hour' FROM agent_config WHERE "
+                                      "subscription_uuid = %s", s))
+
+    def test_only_resumed_is_known(self):
+        s = new_uuid()
+        self.assertEqual(self.tell(s, "resumed", 2), "noted")
+        self.assertEqual((self.db.states(s), self.wish(s)["wanted"]), ([], "absent"))
+        self.assertEqual(self.tell(s, "suspended", 1), "stale")
+        self.assertEqual(self.tell(s, "updated", 0, limit="1/minute"), "applied")  # it says that there is one, and what
+        self.assertEqual((self.work(s), self.state(s)), (["provision"], "ready"))
+
+    def test_failed_changes(self):
+        """What works goes on working, what is shut stays shut; both are run again where they failed."""
+        for type, step, status in (("updated", "workspace", "ready"), ("suspended", "close_workspace", "suspended")):
+            s = new_uuid()
+            self.tell(s, "created", 1, limit="1/minute")
+            self.work(s)
+            self.tell(s, type, 2, **({"limit": "2/minute"} if type == "updated" else {}))
+            held = self.db.take_job(self.owner, s)
+            while self.db.job(held[0])["step"] != step:
+                job = self.db.job(held[0])
+                plan = [r["step"] for r in self.db.rows("SELECT step FROM job_plan WHERE kind = %s ORDER BY position", job["kind"])]
+                self.assertEqual(self.perform(held, job, plan[plan.index(job["step"]) + 1]), "ok")
+            self.assertEqual(self.db.settle(held, "failed", 1, 0, "refused", "no"), "ok")
+            self.assertEqual((self.state(s), self.told(s)[-1]), (status, "failed"))
+            got = self.db.one(f"SELECT verdict, step FROM job_replay(%s, NULL, {DAY_MS}, 'test', false)", s)
+            self.assertEqual(got, {"verdict": "queued", "step": step})
+            self.work(s)
+            self.assertEqual(self.state(s), status)
+        s = new_uuid()
+        for hour, type in enumerate(("created", "suspended", "resumed")):
+            self.tell(s, type, hour, **({"limit": "1/minute"} if type == "created" else {}))
+            if type != "resumed":
+                self.work(s)
+        held = self.db.take_job(self.owner, s)
+        self.perform(held, self.db.job(held[0]), "collection")
+        self.db.settle(held, "failed", 1, 0, "refused", "no")
+        self.assertEqual(self.state(s), "failed")
+        self.db.one(f"SELECT verdict FROM job_replay(%s, NULL, {DAY_MS}, 'test', false)", s)
+        self.assertEqual(self.state(s), "provisioning")
+        self.work(s)
+        self.assertEqual(self.state(s), "ready")
+
+    def test_variables_stay_due_until_they_are_there(self):
+        s = self.db.provision(self.owner)
+        due = lambda: self.db.config(s)["variables_due"]
+        self.tell(s, "updated", 13, limit="1/minute")
+        held = self.db.take_job(self.owner, s)
+        config = {"plan_tier": "pro", "capabilities": ["rag"], "variables": {"a": 1}, "variables_due": ["a", "gone"],
+                  "organization_uuid": NIL, "organization_slug": "acme", "project_uuid": NIL, "project_slug": "p",
+                  "offering_uuid": NIL, "offering_type": "csa"}
+        self.assertEqual(self.db.step("step_name", held, "collection", "x", "shared", "eu", json.dumps(config)), "ok")
+        self.assertEqual(due(), ["a", "gone"])
+        self.db.step("step_resource", held, "workspace", "ragflow", f"kb-{s}", "{}")
+        self.assertEqual(due(), ["a", "gone"])
+        self.assertEqual(self.db.one("SELECT variables_due FROM runtime_recorded(%s)", s)["variables_due"], '["a","gone"]')
+        # A newer wish stops the job, and what it did is known all the same.
+        self.tell(s, "updated", 14, limit="2/minute")
+        self.assertEqual(self.db.step("step_resource", held, "api_key", "langflow", f"ws-{s}", '{"variables": true}'),
+                         "superseded")
+        self.assertEqual(due(), [])
+
+    def test_old_wishes_are_carried_over(self):
+        """What 0006 knew, 0007 knows in parts."""
+        db = self.db
+        a, b = new_uuid(), new_uuid()
+        db.take(a, data={"limit": "1/minute"})
+        db.take(b, data={})
+        db.take(b, "terminated", LATER)
+        for s, alive in ((a, True), (b, False)):
+            w = db.one("SELECT * FROM subscription WHERE uuid = %s", s)
+            self.assertEqual((w["alive"], w["alive_at"], w["suspended"]), (alive, w["wanted_at"], False))
+        self.refused(pg.CheckViolation, "UPDATE subscription SET alive = NULL WHERE uuid = %s", a)
+        self.refused(pg.CheckViolation, "UPDATE subscription SET wanted = 'suspended' WHERE uuid = %s", b)
+        self.refused(pg.CheckViolation, "UPDATE agent_config SET variables_due = '{NULL}' WHERE subscription_uuid = %s",
+                     self.db.provision(self.owner))
 
 
 class Pauses(Base):

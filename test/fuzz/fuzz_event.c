@@ -25,7 +25,11 @@ static size_t draw_headers(const char *letters, struct event_header headers[HEAD
         add(headers, &n, "ce_id", "e1");
         add(headers, &n, "ce_source", "/waldur");
         add(headers, &n, "CE_Type",
-            strchr(letters, 'x') ? "subscription.terminated" : "subscription.created");
+            strchr(letters, 'x')   ? "subscription.terminated"
+            : strchr(letters, 'u') ? "subscription.updated"
+            : strchr(letters, 'z') ? "subscription.suspended"
+            : strchr(letters, 'r') ? "subscription.resumed"
+                                   : "subscription.created");
     }
     if (strchr(letters, 'j')) {
         add(headers, &n, "content-type", "application/json");
@@ -81,8 +85,8 @@ static void check_event(const struct event *e)
 {
     HOLDS(e->type < EVENT_TYPE_MAX && e->id[0] && e->source[0] && e->data && e->data[0] == '{');
     HOLDS(fuzz_is_uuid(e->order_uuid) && fuzz_is_uuid(e->subscription_uuid));
-    HOLDS(fuzz_is_uuid(e->organization_uuid) ||
-          (e->type == EVENT_TERMINATED && !e->organization_uuid[0]));
+    bool tells_all = e->type == EVENT_CREATED || e->type == EVENT_UPDATED;
+    HOLDS(fuzz_is_uuid(e->organization_uuid) || (!tells_all && !e->organization_uuid[0]));
     HOLDS(strlen(e->traceparent) == 0 || strlen(e->traceparent) == TRACEPARENT_MAX);
     check_again(e);
 }

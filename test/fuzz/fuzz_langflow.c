@@ -1,7 +1,8 @@
 /*
  * Langflow's driver against any server. Letters: 'a' absent, 'c' closed, 'i' inspection; 'e' a user
  * is recorded, 'k' its key too; 'd' its delete is under way; 'u' an earlier outcome is open; 'n'
- * one that is an update; 'b' only look; 't' the template is a file; 'y' a collection's key; 'p' no
+ * one that is an update; 'b' only look; 't' the template is a file; 'y' a collection's key; 'v' an
+ * order has changed variables; 'p' no
  * proof.
  */
 #include <setjmp.h>
@@ -27,6 +28,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 
 static void aim(struct world *w, const struct script *s)
 {
+    static cJSON *changed; /* of every run */
     world_now_ms = 1000;
     world_aim(w);
     w->target.external_id = script_has(s, 'e') ? recorded : NULL;
@@ -40,6 +42,10 @@ static void aim(struct world *w, const struct script *s)
     w->target.password = "Pass-word-of-a-run";
     w->target.template = script_has(s, 't') ? file : NULL;
     w->target.template_len = w->target.template ? strlen(file) : 0;
+    if (!changed) {
+        changed = cJSON_Parse("[\"tone\",\"dropped\"]");
+    }
+    w->target.changed = script_has(s, 'v') ? changed : NULL;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -125,7 +125,8 @@ void bad(const struct found *f, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
-    sim_breach("%s %s: %s", f->s->active ? "active" : "terminated", f->s->uuid, text);
+    const char *state = !f->s->active ? "terminated" : f->s->suspended ? "suspended" : "active";
+    sim_breach("%s %s: %s", state, f->s->uuid, text);
 }
 
 static struct found *owner_of(struct look *l, const cJSON *entry, bool workspace)
@@ -288,6 +289,70 @@ static void check_closed(const struct found *f)
     }
 }
 
+/* RAGFlow is left alone while it rests: what was under way there is looked into when it goes on. */
+static bool rests_open(const struct subscription *s)
+{
+    const struct db_effect *e;
+    for (size_t i = 0; s->active && s->suspended && (e = db_effect_at(world.db, i)); i++) {
+        if (str_eq(e->subscription, s->uuid) && str_eq(e->product, "ragflow") &&
+            (str_eq(e->state, "intended") || str_eq(e->state, "unknown"))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void check_shut(const struct found *f)
+{
+    const char *told = found_variable(f, "ragflow_collection_id");
+    if (!world.dialects.facade) {
+        check_closed(f);
+    } else if (!str_eq(found_variable(f, "waldur_status"), "closed") || (told && told[0])) {
+        bad(f, "the workspace is not closed");
+    }
+}
+
+/* Nothing is in use, nothing is lost. */
+static void check_suspended(const struct found *f)
+{
+    const struct db_config *c = f->config;
+    size_t key = 0;
+    int keys = live_keys(f->s->uuid, &key);
+    const char *prefix = keys > 0 ? db_key_at(world.db, key)->prefix : "";
+    if (!c) {
+        if (f->workspaces > 0 || f->collections > 0 || keys > 0) {
+            bad(f, "%d workspaces, %d collections, %d keys, and no record", f->workspaces,
+                f->collections, keys);
+        }
+        return;
+    }
+    if (!str_eq(c->status, "suspended")) {
+        bad(f, "its status is %s", c->status);
+    }
+    bool more = f->s->surplus || rests_open(f->s);
+    if (f->workspaces > 1 || (f->collections > 1 && !more)) {
+        bad(f, "%d workspaces, %d collections", f->workspaces, f->collections);
+    }
+    if (keys > 1 || !str_eq(c->api_key ? c->api_key : "", prefix)) {
+        bad(f, "%d live keys, %s is recorded", keys, c->api_key);
+    }
+    if (f->s->whole && (keys != 1 || f->workspaces != 1 || f->collections < f->s->had_rag ||
+                        (f->collections > f->s->had_rag && !f->s->surplus))) {
+        bad(f, "of what it had are left %d workspaces, %d collections, %d keys", f->workspaces,
+            f->collections, keys);
+    }
+    const char *id = f->workspace ? json_str(f->workspace, "object.id") : NULL;
+    if (c->workspace_id ? !id || !str_eq(c->workspace_id, id) : id != NULL) {
+        bad(f, "workspace %s is recorded, %s exists", c->workspace_id, id ? id : "none");
+    }
+    if (c->collection_id ? f->collections == 0 && !rests_open(f->s) : f->collections > 0 && !more) {
+        bad(f, "collection %s is recorded, %d exist", c->collection_id, f->collections);
+    }
+    if (f->workspace) {
+        check_shut(f);
+    }
+}
+
 static void check_gone(const struct found *f)
 {
     const struct db_config *c = f->config;
@@ -373,28 +438,33 @@ static void check_foreign(const struct upstream_world *u, const cJSON *objects, 
     }
 }
 
-static void check_tenant(const struct look *l, const cJSON *tenant)
+static void check_account_at_ragflow(const struct found *f, const cJSON *tenant)
 {
     const char *email = json_str(tenant, "email"), *id = json_str(tenant, "id");
     int keys = cJSON_GetArraySize(json_get(tenant, "keys"));
-    for (size_t i = 0; i < world.n_subscriptions; i++) {
-        const struct subscription *s = &world.subscriptions[i];
-        const struct found *f = &l->of[i];
-        char hex[33];
-        uuid_hex(s->uuid, hex);
-        if (!str_starts(email + strlen("sub-"), hex)) {
-            continue;
-        }
-        if (!s->shaken &&
-            !(f->config && f->config->tenant_id && str_eq(f->config->tenant_id, id))) {
-            bad(f, "tenant %s (%s) is not recorded", id, email);
-        }
-        if (!s->shaken && (s->surplus ? keys < 1 : keys != 1)) {
-            bad(f, "tenant %s has %d keys", email, keys);
-        }
+    if (f->s->shaken || rests_open(f->s)) {
         return;
     }
-    sim_breach("tenant %s (%s) is nobody's", id, email);
+    if (!f->config || !f->config->tenant_id || !str_eq(f->config->tenant_id, id)) {
+        bad(f, "tenant %s (%s) is not recorded", id, email);
+    }
+    if ((keys < 1 && !f->s->suspended) || (keys > 1 && !f->s->surplus)) {
+        bad(f, "tenant %s has %d keys", email, keys);
+    }
+}
+
+static void check_tenant(const struct look *l, const cJSON *tenant)
+{
+    const char *email = json_str(tenant, "email");
+    for (size_t i = 0; i < world.n_subscriptions; i++) {
+        char hex[33];
+        uuid_hex(world.subscriptions[i].uuid, hex);
+        if (str_starts(email + strlen("sub-"), hex)) {
+            check_account_at_ragflow(&l->of[i], tenant);
+            return;
+        }
+    }
+    sim_breach("tenant %s (%s) is nobody's", json_str(tenant, "id"), email);
 }
 
 /* Accounts of subscriptions begin with "sub-", those of organizations with "org-". */
@@ -444,7 +514,7 @@ static void check_records(void)
         for (size_t k = 0; k < world.n_subscriptions; k++) {
             s = str_eq(world.subscriptions[k].uuid, e->subscription) ? &world.subscriptions[k] : s;
         }
-        if (open && s && !s->doomed && !s->shaken) {
+        if (open && s && !s->doomed && !s->shaken && !rests_open(s)) {
             sim_breach("effect %" PRId64 " of %s is %s: %s", e->id, e->subscription, e->state,
                        e->operation);
         }
@@ -481,6 +551,8 @@ void check_promise(void)
             if (f->workspaces > 1 || (f->collections > 1 && !s->surplus)) {
                 bad(f, "%d workspaces, %d collections", f->workspaces, f->collections);
             }
+        } else if (s->active && s->suspended) {
+            check_suspended(f);
         } else if (s->active) {
             check_active(f, json_get(l.tenants, "tenants"));
         } else {

@@ -19,6 +19,9 @@ struct found {
 /* It is not as it was promised. */
 void bad(const struct found *f, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* The value of one of its workspace's variables; NULL: it is not there. */
+const char *found_variable(const struct found *f, const char *name);
+
 /*
  * What is inside of an active one's objects, against its newest order: variables, settings of the
  * collection, and every sealed key against what it opens. key: the position of its live one;

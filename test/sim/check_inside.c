@@ -100,7 +100,7 @@ static void check_ragflow_key(const struct found *f, const cJSON *tenants)
 
 /* ---- variables ---- */
 
-static const char *variable(const struct found *f, const char *name)
+const char *found_variable(const struct found *f, const char *name)
 {
     const cJSON *one;
     if (world.dialects.facade) {
@@ -116,34 +116,25 @@ static const char *variable(const struct found *f, const char *name)
     return NULL;
 }
 
+/* A merge at the facade cannot take one away: absent is what is empty, too. */
 static void check_variable(const struct found *f, const char *name, const char *wanted)
 {
-    const char *there = variable(f, name);
-    if (wanted ? !str_eq(there, wanted) : there != NULL) {
+    const char *there = found_variable(f, name);
+    bool absent = !there || (world.dialects.facade && !there[0]);
+    if (wanted ? !str_eq(there, wanted) : !absent) {
         bad(f, "its variable %s is %s, not %s", name, there ? there : "not there",
             wanted ? wanted : "absent");
-    }
-}
-
-/* Tenants may change theirs, so that what is there stays, at Langflow itself even while a workspace
- * is closed: one of the orders since it was made brought it. */
-static void check_revision(const struct found *f)
-{
-    const char *there = variable(f, "revision");
-    int64_t n = -1;
-    if (!there || !str_to_i64(there, &n) || n < 0 || !(f->s->revisions >> n % 32 & 1)) {
-        bad(f, "its variable revision is %s, and no order since it was made says so",
-            there ? there : "not there");
     }
 }
 
 static void check_variables(const struct found *f)
 {
     const char *url = world.upstream[PRODUCT_RAGFLOW].product.url;
-    char agent[32];
+    char agent[32], revision[16];
     snprintf(agent, sizeof(agent), "Agent %d", f->s->number);
+    snprintf(revision, sizeof(revision), "%d", f->s->revision);
     check_variable(f, "agent_name", agent);
-    check_revision(f);
+    check_variable(f, "revision", revision);
     check_variable(f, "ragflow_collection_id",
                    f->s->rag ? json_str(f->collection, "object.id") : NULL);
     check_variable(f, "ragflow_url", f->s->rag ? url : NULL);

@@ -295,6 +295,8 @@ static statement_fn *const functions[STATEMENT_MAX] = {
     [S_STEP_API_KEY] = db_step_api_key,
     [S_STEP_READY] = db_step_ready,
     [S_STEP_REVOKE] = db_step_revoke,
+    [S_STEP_REFUSE] = db_step_refuse,
+    [S_STEP_SUSPENDED] = db_step_suspended,
     [S_STEP_ARCHIVE] = db_step_archive,
     [S_JOB_SETTLE] = db_job_settle,
     [S_EFFECT_INTEND] = db_effect_intend,
@@ -380,6 +382,10 @@ static struct job_row *ended_job(const struct subscription_row *s)
 static const char *replay(struct db *db, const char *subscription, const char *step_name,
                           int64_t deadline_ms)
 {
+    static const enum db_status again[KIND_MAX] = {
+        [KIND_PROVISION] = STATUS_PROVISIONING, [KIND_UPDATE] = STATUS_PROVISIONING,
+        [KIND_SUSPEND] = STATUS_SUSPENDED,      [KIND_RESUME] = STATUS_PROVISIONING,
+        [KIND_TERMINATE] = STATUS_TERMINATING,  [KIND_PURGE] = STATUS_TERMINATING};
     struct subscription_row *s = db_find_subscription(db, subscription);
     struct job_row *j = ended_job(s);
     if (!j) {
@@ -398,8 +404,7 @@ static const char *replay(struct db *db, const char *subscription, const char *s
         .to = JOB_QUEUED, .actor = "replay", .step = step, .attempts = 0, .delay_ms = 0};
     if (job_move(db, j, &m) && s->config && s->config->status == STATUS_FAILED) {
         EDIT(db, s->config);
-        config_status(s->config,
-                      j->pub.kind == KIND_PROVISION ? STATUS_PROVISIONING : STATUS_TERMINATING);
+        config_status(s->config, again[j->pub.kind]);
         s->config->status_reason = NULL;
         s->config->updated_us = db->now_us;
     }
@@ -537,7 +542,7 @@ int64_t db_retention_purge(struct db *db, const char *subscription, int64_t befo
         return 0;
     }
     EDIT(db, s);
-    s->pub.wanted = DB_PURGED;
+    s->pub.wanted = s->wish.wanted = DB_PURGED;
     s->pub.generation++;
     s->updated_us = db->now_us;
     job_want(db, s, deadline_ms);

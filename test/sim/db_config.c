@@ -77,8 +77,8 @@ static bool texts_check(const struct config_row *c)
 static bool status_check(struct db *db, const struct config_row *c)
 {
     const struct db_config *p = &c->pub;
-    if (c->status == STATUS_READY &&
-        !(p->workspace_id && p->api_key && c->ready_us && (p->collection_id || !p->rag))) {
+    if (c->status == STATUS_READY && !(p->workspace_id && p->api_key && c->ready_us &&
+                                       (p->collection_id || !p->rag || c->updating))) {
         return db_refuse(db, "23514", "agent_config_ready_is_whole");
     }
     if (c->status == STATUS_ARCHIVED && (p->collection_id || p->api_key || !p->archived_at_us)) {
@@ -185,6 +185,9 @@ static bool read_config(struct db *db, const cJSON *json, struct config_row *c)
         !db_member_texts(db, json, "capabilities", &c->capabilities, &has_null)) {
         return false;
     }
+    if (!db_member_texts(db, json, "variables_due", &c->variables_due, NULL)) {
+        return false;
+    }
     const cJSON *variables = cJSON_GetObjectItemCaseSensitive(json, "variables");
     if (!c->organization || !c->organization_slug || !c->project || !c->project_slug ||
         !c->offering || !c->offering_type || !c->plan_tier || !c->capabilities || !variables ||
@@ -198,6 +201,7 @@ static bool read_config(struct db *db, const cJSON *json, struct config_row *c)
 static void insert_config(struct db *db, struct subscription_row *s, struct config_row *c)
 {
     c->created_us = db->now_us;
+    c->variables_due = NULL;
     db_add(db, &db->configs, c);
     map_add(db, MAP_NAMES, db_hash_text(0, c->pub.name), c);
     EDIT(db, &s->config);
@@ -207,13 +211,14 @@ static void insert_config(struct db *db, struct subscription_row *s, struct conf
 /* What an order may change of a configuration that is there. */
 static bool refresh_config(struct db *db, struct config_row *c, const struct config_row *wanted)
 {
-    bool ready = c->status == STATUS_READY && (c->pub.collection_id || !wanted->pub.rag);
     EDIT(db, c);
+    c->updating = c->status == STATUS_READY;
     c->plan_tier = wanted->plan_tier;
     c->capabilities = wanted->capabilities;
     c->variables = wanted->variables;
     c->pub.rag = wanted->pub.rag;
-    config_status(c, ready ? STATUS_READY : STATUS_PROVISIONING);
+    config_status(c, c->updating ? STATUS_READY : STATUS_PROVISIONING);
+    c->variables_due = wanted->variables_due;
     c->status_reason = NULL;
     c->pub.archived_at_us = 0;
     c->updated_us = db->now_us;
@@ -270,7 +275,7 @@ PGresult *db_step_name(struct db *db)
 /* ---- step_resource, runtime_keep ---- */
 
 struct resource {
-    const char *product, *external_id, *run_url, *tenant_id, *residue, *flow_id;
+    const char *product, *external_id, *run_url, *tenant_id, *residue, *flow_id, *variables;
     struct db_bytes sealed;
 };
 
@@ -285,6 +290,7 @@ static bool read_resource(struct db *db, struct resource *r)
         r->run_url = db_member(db, detail, "run_url");
         r->tenant_id = db_member(db, detail, "tenant_id");
         r->flow_id = db_member(db, detail, "flow_id");
+        r->variables = db_member(db, detail, "variables");
     }
     cJSON_Delete(detail);
     return fine;
@@ -316,7 +322,11 @@ static bool record_config(struct db *db, struct subscription_row *s, const struc
         c->pub.tenant_id = r->tenant_id;
     }
     c->pub.residue = r->residue ? r->residue : c->pub.residue;
-    if (!r->external_id && c->status == STATUS_READY) {
+    if (str_eq(r->variables, "true")) {
+        c->variables_due = NULL;
+    }
+    bool missed = db_product(r->product) != PRODUCT_RAGFLOW || c->pub.rag;
+    if (!r->external_id && c->status == STATUS_READY && missed) {
         config_status(c, STATUS_PROVISIONING);
     }
     c->updated_us = db->now_us;

@@ -6,7 +6,7 @@
 #include "base/str.h"
 #include "db_internal.h"
 
-const char *const db_event_verdicts[] = {"applied", "repeated", "stale", "duplicate"};
+const char *const db_event_verdicts[] = {"applied", "repeated", "stale", "noted", "duplicate"};
 const char *const db_wanted_names[] = {"present", "suspended", "absent", "purged"};
 
 static const int64_t ahead_us = 5LL * 60 * 1000000;
@@ -18,7 +18,7 @@ struct wish {
     int64_t partition, offset;
     cJSON *tree;
     const char *data, *slug, *tier;
-    enum db_wanted wanted;
+    bool creates, terminates, tells, suspends, resumes; /* tells: carries a spec */
 };
 
 static uint64_t event_hash(const char *source, const char *id)
@@ -52,24 +52,21 @@ static bool wish_read(struct db *db, struct wish *w)
     w->slug = db_member(db, cJSON_GetObjectItemCaseSensitive(w->tree, "organization"), "slug");
     w->tier = db_member(db, cJSON_GetObjectItemCaseSensitive(w->tree, "plan"), "tier");
     w->data = db_json_text(db, w->tree);
-    w->wanted = str_eq(w->type, "subscription.created") ? DB_PRESENT : DB_ABSENT;
+    w->creates = str_eq(w->type, "subscription.created");
+    w->terminates = str_eq(w->type, "subscription.terminated");
+    w->tells = w->creates || str_eq(w->type, "subscription.updated");
+    w->suspends = str_eq(w->type, "subscription.suspended");
+    w->resumes = str_eq(w->type, "subscription.resumed");
     int64_t latest = db->now_us + ahead_us;
     w->until_us = db_null(db, 6) || w->at_us > latest ? latest : w->at_us;
     return true;
 }
 
-/* The constraints of subscription, then those of subscription_event. */
+/* The constraints of subscription's key, then those of subscription_event. */
 static bool wish_check(struct db *db, const struct wish *w)
 {
-    const char *runtime = w->wanted == DB_PRESENT ? db_text(db, 13) : NULL;
     if (!w->subscription[0] || !w->order[0]) {
         return db_refuse(db, "23502", "subscription: null");
-    }
-    if (runtime && !runtime[0]) {
-        return db_refuse(db, "23514", "subscription_runtime_name_check");
-    }
-    if (w->wanted == DB_PRESENT && !w->data) {
-        return db_refuse(db, "23514", "subscription_present_has_spec");
     }
     db->events.last_id++;
     if (!w->source || !w->id || !w->type || db_null(db, 6) || !w->data) {
@@ -78,7 +75,7 @@ static bool wish_check(struct db *db, const struct wish *w)
     if (!w->source[0] || !w->id[0]) {
         return db_refuse(db, "23514", "subscription_event: empty");
     }
-    return str_eq(w->type, "subscription.created") || str_eq(w->type, "subscription.terminated") ||
+    return w->tells || w->terminates || w->suspends || w->resumes ||
            db_refuse(db, "23514", "subscription_event_type_check");
 }
 
@@ -87,25 +84,78 @@ static struct subscription_row *add_subscription(struct db *db, const struct wis
     struct subscription_row *s = db_alloc(db, sizeof(*s));
     str_copy(s->pub.uuid, UUID_TEXT, w->subscription);
     s->pub.generation = 1;
+    s->pub.wanted = s->wish.wanted = DB_ABSENT;
+    s->pub.wanted_at_us = INT64_MIN;
+    str_copy(s->pub.order, UUID_TEXT, w->order);
     s->created_us = db->now_us;
     db_add(db, &db->subscriptions, s);
     map_add(db, MAP_SUBSCRIPTIONS, db_hash_text(0, s->pub.uuid), s);
     return s;
 }
 
-static bool says_nothing_new(const struct subscription_row *s, const struct wish *w)
+/* ---- what is wanted ---- */
+
+static enum db_wanted wanted_of(const struct wish_parts *p, bool terminates)
 {
-    return w->wanted == s->pub.wanted && str_eq(w->order, s->pub.order) &&
-           (w->wanted != DB_PRESENT || str_eq(w->data, s->pub.spec)) && s->newest &&
-           s->newest->pub.generation == s->pub.generation && machine_live(s->newest->pub.state);
+    if (p->alive == ALIVE_FALSE) {
+        return p->wanted == DB_PURGED && !terminates ? DB_PURGED : DB_ABSENT;
+    }
+    return p->suspended ? DB_SUSPENDED : p->spec ? DB_PRESENT : DB_ABSENT;
 }
 
-static enum db_event_verdict judge(const struct subscription_row *s, const struct wish *w)
+static struct wish_parts wish_after(const struct wish_parts *before, const struct wish *w)
 {
-    if (s && w->until_us < s->pub.wanted_at_us) {
+    struct wish_parts p = *before;
+    const int64_t at = w->until_us;
+    if (p.alive_at_us && at < p.alive_at_us) {
+        return p;
+    }
+    if (w->creates || w->terminates) {
+        p.alive = w->creates ? ALIVE_TRUE : ALIVE_FALSE;
+        p.alive_at_us = at;
+    }
+    if (w->tells && at >= p.spec_at_us) {
+        p.spec = w->data;
+        p.spec_at_us = at;
+    }
+    if ((w->creates || w->suspends || w->resumes) && at >= p.suspended_at_us) {
+        p.suspended = w->suspends;
+        p.suspended_at_us = at;
+    }
+    p.wanted = wanted_of(&p, w->terminates);
+    return p;
+}
+
+static bool is_stale(const struct wish_parts *was, const struct wish_parts *is, int64_t at)
+{
+    bool same = was->wanted == is->wanted && was->alive == is->alive &&
+                was->suspended == is->suspended && was->alive_at_us == is->alive_at_us &&
+                was->spec_at_us == is->spec_at_us && was->suspended_at_us == is->suspended_at_us &&
+                str_eq(was->spec, is->spec);
+    return same && (at < was->alive_at_us || at < was->spec_at_us || at < was->suspended_at_us);
+}
+
+static enum db_event_verdict judge(const struct subscription_row *s, const struct wish *w,
+                                   const struct wish_parts *n)
+{
+    bool same_spec = str_eq(n->spec, s->wish.spec) || (!n->spec && !s->wish.spec);
+    if (is_stale(&s->wish, n, w->until_us)) {
         return EVENT_STALE;
     }
-    return s && says_nothing_new(s, w) ? EVENT_REPEATED : EVENT_APPLIED;
+    if (n->wanted != s->wish.wanted) {
+        return EVENT_APPLIED;
+    }
+    if ((n->wanted == DB_ABSENT || n->wanted == DB_PURGED) && !w->terminates) {
+        return EVENT_NOTED;
+    }
+    if (w->until_us < s->pub.wanted_at_us && same_spec) {
+        return EVENT_NOTED;
+    }
+    return same_spec && str_eq(w->order, s->pub.order) && s->newest &&
+                   s->newest->pub.generation == s->pub.generation &&
+                   machine_live(s->newest->pub.state)
+               ? EVENT_REPEATED
+               : EVENT_APPLIED;
 }
 
 static const struct event_row *add_event(struct db *db, const struct wish *w,
@@ -120,7 +170,7 @@ static const struct event_row *add_event(struct db *db, const struct wish *w,
         .offset = w->offset,
         .source = db_dup(db, w->source),
         .id = db_dup(db, w->id),
-        .type = w->wanted == DB_PRESENT ? "subscription.created" : "subscription.terminated",
+        .type = db_dup(db, w->type),
         .subscription = db_dup(db, w->subscription),
         .organization = w->organization[0] ? db_dup(db, w->organization) : NULL,
         .order = db_dup(db, w->order),
@@ -134,51 +184,67 @@ static const struct event_row *add_event(struct db *db, const struct wish *w,
     return e;
 }
 
-static void apply(struct db *db, struct subscription_row *s, const struct wish *w,
-                  const struct event_row *e, bool known)
+/* This event is what the wish is known by. */
+static void lead(struct subscription_row *s, const struct wish *w, const struct event_row *e)
+{
+    if (w->until_us > s->pub.wanted_at_us) {
+        s->pub.wanted_at_us = w->until_us;
+    }
+    str_copy(s->pub.order, UUID_TEXT, w->order);
+    s->traceparent = e->traceparent;
+}
+
+static bool apply(struct db *db, struct subscription_row *s, const struct wish *w,
+                  const struct event_row *e, const struct wish_parts *n, bool known)
 {
     EDIT(db, s);
-    s->pub.wanted = w->wanted;
-    s->pub.generation += known;
-    s->pub.wanted_at_us = w->until_us;
+    if ((e->verdict == EVENT_APPLIED || !known) &&
+        (w->until_us >= s->pub.wanted_at_us || n->wanted != s->wish.wanted)) {
+        lead(s, w, e);
+    }
+    if (n->spec_at_us != s->wish.spec_at_us || !str_eq(n->spec, s->wish.spec)) {
+        s->tier = n->spec ? w->tier : s->tier;
+        s->runtime_name = n->spec ? db_keep(db, 13) : s->runtime_name;
+    }
+    s->wish = *n;
+    s->pub.wanted = n->wanted;
+    s->pub.spec = n->spec;
+    s->pub.generation += known && e->verdict == EVENT_APPLIED;
     s->event_seq = e->seq;
-    str_copy(s->pub.order, UUID_TEXT, w->order);
     s->organization = e->organization;
     s->slug = w->slug ? w->slug : s->slug;
-    if (w->wanted == DB_PRESENT) {
-        s->pub.spec = w->data;
-        s->tier = w->tier;
-        s->runtime_name = db_keep(db, 13);
-    }
-    s->traceparent = e->traceparent;
     s->updated_us = db->now_us;
+    return !s->runtime_name || s->runtime_name[0] ||
+           db_refuse(db, "23514", "subscription_runtime_name_check");
 }
 
 static enum db_event_verdict take(struct db *db, struct wish *w)
 {
-    static const char *const actions[] = {"event.applied", "event.repeated", "event.stale"};
+    static const char *const actions[] = {"event.applied", "event.repeated", "event.stale",
+                                          "event.noted"};
     struct subscription_row *s = db_find_subscription(db, w->subscription);
     bool known = s != NULL;
-    /* A termination need not name its organization. */
+    /* Most events need not name their organization. */
     if (s && s->organization && !w->organization[0]) {
         str_copy(w->organization, UUID_TEXT, s->organization);
     }
-    enum db_event_verdict verdict = judge(s, w);
     if (event_is_known(db, w)) {
         return EVENT_DUPLICATE;
     }
-    const struct event_row *e = add_event(db, w, verdict);
-    if (verdict != EVENT_APPLIED) {
-        db_audit(db, s->pub.uuid, s->organization, 0, "inbox", actions[verdict]);
-        return verdict;
+    s = s ? s : add_subscription(db, w);
+    struct wish_parts n = wish_after(&s->wish, w);
+    const struct event_row *e = add_event(db, w, judge(s, w, &n));
+    if (e->verdict == EVENT_STALE || e->verdict == EVENT_REPEATED) {
+        db_audit(db, s->pub.uuid, s->organization, 0, "inbox", actions[e->verdict]);
+        return e->verdict;
     }
-    if (!s) {
-        s = add_subscription(db, w);
+    if (apply(db, s, w, e, &n, known)) {
+        db_audit(db, s->pub.uuid, s->organization, 0, "inbox", actions[e->verdict]);
+        if (e->verdict == EVENT_APPLIED) {
+            job_want(db, s, w->deadline_ms);
+        }
     }
-    apply(db, s, w, e, known);
-    db_audit(db, s->pub.uuid, s->organization, 0, "inbox", actions[EVENT_APPLIED]);
-    job_want(db, s, w->deadline_ms);
-    return EVENT_APPLIED;
+    return e->verdict;
 }
 
 PGresult *db_inbox_take(struct db *db)

@@ -13,7 +13,7 @@
 #include "base/buf.h"
 #include "db.h"
 
-enum db_event_verdict { EVENT_APPLIED, EVENT_REPEATED, EVENT_STALE, EVENT_DUPLICATE };
+enum db_event_verdict { EVENT_APPLIED, EVENT_REPEATED, EVENT_STALE, EVENT_NOTED, EVENT_DUPLICATE };
 extern const char *const db_event_verdicts[];
 
 enum db_status {
@@ -50,8 +50,18 @@ struct event_row {
     enum db_event_verdict verdict;
 };
 
+/* What wish_after changes; of the times 0 is NULL. */
+struct wish_parts {
+    enum db_wanted wanted;
+    enum { ALIVE_NULL, ALIVE_FALSE, ALIVE_TRUE } alive;
+    bool suspended;
+    int64_t alive_at_us, spec_at_us, suspended_at_us;
+    const char *spec;
+};
+
 struct subscription_row {
     struct db_subscription pub;
+    struct wish_parts wish; /* wanted and spec are pub's */
     int64_t event_seq, created_us, updated_us;
     const char *organization, *slug, *traceparent, *runtime_name;
     const char *tier;       /* of the spec's plan */
@@ -72,7 +82,9 @@ struct config_row {
     struct db_config pub;
     enum db_status status;
     const char *organization, *organization_slug, *project, *project_slug, *offering,
-        *offering_type, *plan_tier, *capabilities, *variables, *runtime, *run_url, *status_reason;
+        *offering_type, *plan_tier, *capabilities, *variables, *runtime, *run_url, *status_reason,
+        *variables_due; /* NULL: none */
+    bool updating;
     int64_t ready_us, created_us, updated_us;
     struct runtime_key keys[PRODUCT_MAX];
 };
@@ -391,6 +403,8 @@ PGresult *db_step_resource(struct db *db);
 PGresult *db_step_api_key(struct db *db);
 PGresult *db_step_ready(struct db *db);
 PGresult *db_step_revoke(struct db *db);
+PGresult *db_step_refuse(struct db *db);
+PGresult *db_step_suspended(struct db *db);
 PGresult *db_step_archive(struct db *db);
 PGresult *db_job_settle(struct db *db);
 PGresult *db_effect_intend(struct db *db);

@@ -365,14 +365,29 @@ static struct job_row *make_job(struct db *db, const struct subscription_row *s,
     return j;
 }
 
+/* KIND_MAX: none. */
+static enum job_kind wish_kind(const struct subscription_row *s)
+{
+    const struct config_row *c = s->config;
+    switch (s->pub.wanted) {
+    case DB_SUSPENDED:
+        return KIND_SUSPEND;
+    case DB_ABSENT:
+        return s->wish.alive == ALIVE_NULL ? KIND_MAX : KIND_TERMINATE;
+    case DB_PURGED:
+        return KIND_PURGE;
+    case DB_PRESENT:
+        break;
+    }
+    if (c && c->status == STATUS_READY) {
+        return KIND_UPDATE;
+    }
+    bool whole = c && c->pub.workspace_id && c->pub.api_key;
+    return whole && c->status == STATUS_SUSPENDED ? KIND_RESUME : KIND_PROVISION;
+}
+
 bool job_want(struct db *db, struct subscription_row *s, int64_t deadline_ms)
 {
-    static const enum job_kind kinds[] = {
-        [DB_PRESENT] = KIND_PROVISION,
-        [DB_SUSPENDED] = KIND_SUSPEND,
-        [DB_ABSENT] = KIND_TERMINATE,
-        [DB_PURGED] = KIND_PURGE,
-    };
     struct job_row *old = s->newest;
     if (old && old->pub.state == JOB_RUNNING) {
         return true;
@@ -384,7 +399,11 @@ bool job_want(struct db *db, struct subscription_row *s, int64_t deadline_ms)
             return false;
         }
     }
-    struct job_row *j = make_job(db, s, kinds[s->pub.wanted], deadline_ms);
+    enum job_kind kind = wish_kind(s);
+    if (kind == KIND_MAX) {
+        return true;
+    }
+    struct job_row *j = make_job(db, s, kind, deadline_ms);
     j->subscription = s;
     EDIT(db, &s->newest);
     s->newest = j;

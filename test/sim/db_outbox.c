@@ -34,7 +34,8 @@ static void add_data(struct buf *out, const struct job_row *j, const char *type,
     add_member(out, "name", c ? c->pub.name : NULL);
     add_member(out, "step", error ? job_step_name(j->pub.step) : NULL);
     add_member(out, "error", error);
-    add_member(out, "status", c ? db_statuses[c->status] : outcome_of(type));
+    bool paused = str_eq(type, "subscription.paused");
+    add_member(out, "status", c ? db_statuses[c->status] : paused ? "suspended" : outcome_of(type));
     add_member(out, "order_uuid", j->order);
     add_member(out, "error_class", error_class);
     add_member(out, "runtime_name", c ? c->pub.runtime_name : NULL);

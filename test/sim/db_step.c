@@ -42,6 +42,7 @@ static bool ready(struct db *db, struct job_row *j)
         c->ready_us = c->status == STATUS_READY && c->ready_us ? c->ready_us : db->now_us;
         config_status(c, STATUS_READY);
         c->status_reason = NULL;
+        c->updating = false;
         c->pub.archived_at_us = 0;
         c->updated_us = db->now_us;
         if (!config_check(db, c)) {
@@ -79,16 +80,50 @@ static bool revoke(struct db *db, struct job_row *j)
     return true;
 }
 
-PGresult *db_step_revoke(struct db *db)
+static bool refuse(struct db *db, struct job_row *j)
+{
+    struct config_row *c = j->subscription->config;
+    if (c) {
+        EDIT(db, c);
+        config_status(c, STATUS_SUSPENDED);
+        c->status_reason = NULL;
+        c->pub.archived_at_us = 0;
+        c->updated_us = db->now_us;
+    }
+    return true;
+}
+
+static PGresult *step_and_enter(struct db *db, step_fn *write)
 {
     struct job_row *j;
     enum job_step next;
     bool full = false;
     enum guard guard = job_guard(db, &j, true);
-    if (guard == GUARD_OK && db_step(db, 4, &next) && revoke(db, j)) {
+    if (guard == GUARD_OK && db_step(db, 4, &next) && write(db, j)) {
         job_enter(db, j, next, 5, &full);
     }
     return db->refused ? NULL : db_one(db, full ? "queued" : db_guard_name(guard));
+}
+
+PGresult *db_step_revoke(struct db *db)
+{
+    return step_and_enter(db, revoke);
+}
+
+PGresult *db_step_refuse(struct db *db)
+{
+    return step_and_enter(db, refuse);
+}
+
+static bool suspended(struct db *db, struct job_row *j)
+{
+    outcome_emit(db, j, "subscription.paused", NULL, NULL);
+    return true;
+}
+
+PGresult *db_step_suspended(struct db *db)
+{
+    return step(db, suspended);
 }
 
 static bool archive(struct db *db, struct job_row *j)
@@ -125,13 +160,14 @@ static const char *reason_of(struct db *db, const struct job_row *j)
     return text;
 }
 
-/* A subscription that works goes on working, an archived one stays archived. */
+/* A subscription that works goes on working, one that is shut stays so. */
 static void tell_failure(struct db *db, struct job_row *j)
 {
     struct config_row *c = j->subscription->config;
     if (c) {
         EDIT(db, c);
-        if (c->status != STATUS_READY && c->status != STATUS_ARCHIVED) {
+        if (c->status != STATUS_READY && c->status != STATUS_ARCHIVED &&
+            c->status != STATUS_SUSPENDED) {
             config_status(c, STATUS_FAILED);
         }
         c->status_reason = reason_of(db, j);

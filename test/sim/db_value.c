@@ -344,6 +344,8 @@ static PGresAttDesc claim_columns[] = {
     {.name = "tenant_id"},
     {.name = "langflow_key"},
     {.name = "ragflow_key"},
+    {.name = "variables"},
+    {.name = "variables_due"},
 };
 
 #define COLUMNS(...)                                                                               \
@@ -374,6 +376,8 @@ static const struct {
     [S_STEP_API_KEY] = COLUMNS(COLUMN("step_api_key")),
     [S_STEP_READY] = COLUMNS(COLUMN("step_ready")),
     [S_STEP_REVOKE] = COLUMNS(COLUMN("step_revoke")),
+    [S_STEP_REFUSE] = COLUMNS(COLUMN("step_refuse")),
+    [S_STEP_SUSPENDED] = COLUMNS(COLUMN("step_suspended")),
     [S_STEP_ARCHIVE] = COLUMNS(COLUMN("step_archive")),
     [S_JOB_SETTLE] = COLUMNS(COLUMN("job_settle")),
     [S_EFFECT_INTEND] = COLUMNS(COLUMN("verdict"), COLUMN("effect_id")),

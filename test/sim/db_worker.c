@@ -518,6 +518,8 @@ static void put_config(struct db *db, PGresult *res, int row, const struct confi
     for (int i = 0; i < PRODUCT_MAX; i++) {
         put_key(db, res, row, 32 + i, c ? &c->keys[i].sealed : NULL);
     }
+    db_put(res, row, 34, c ? c->variables : NULL);
+    db_put(res, row, 35, c ? (c->variables_due ? c->variables_due : "[]") : NULL);
 }
 
 static void put_open(const struct db *db, PGresult *res, int row, const struct subscription_row *s)

@@ -717,6 +717,8 @@ static void on_delivered(void *ctx, uint64_t arg, bool run)
             err_set(&err, ERR_UNKNOWN, "simulated: no acknowledgement came");
         }
         d->done(d->ctx, d->fate == TAKEN ? NULL : &err);
+    } else if (d->producer) {
+        delivery_leave(d);
     }
     delivery_free(d);
 }

@@ -1,7 +1,8 @@
 /*
  * One seed's story: what is ordered and how its events travel, what goes wrong meanwhile, what
- * people do, and how it all ends. Three acts: orders under a storm; terminations under another;
- * retention, when its day has come. After each the storm is over, and the promise is checked.
+ * people do, and how it all ends. Four acts: orders under a storm; changes of what is there, and
+ * terminations, under others; retention, when its day has come. After each the storm is over, and
+ * the promise is checked.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -76,49 +77,85 @@ static void next_order(struct subscription *s, char order[UUID_TEXT], char when[
     clock_format(when, s->time_us);
 }
 
-static void order_created(struct subscription *s, int64_t within_us)
+/* A whole state: created or updated. */
+static void tell(struct subscription *s, const char *type, int64_t within_us)
 {
     char text[2048], order[UUID_TEXT], when[CLOCK_TEXT_MAX];
     next_order(s, order, when);
-    s->revisions |= UINT32_C(1) << s->orders % 32;
+    s->revision = s->orders;
     if (!world.dialects.facade || !s->chunk_size) { /* collections keep what they were made with */
         s->chunk_size = 128 << sim_below(4);
     }
-    snprintf(text, sizeof(text),
-             "{\"specversion\":\"1.0\",\"id\":\"%s-created\",\"source\":\"/waldur/marketplace\","
-             "\"type\":\"subscription.created\",\"subject\":\"%s\",\"time\":\"%s\",\"data\":{"
-             "\"order_uuid\":\"%s\",\"subscription\":{\"uuid\":\"%s\",\"id\":\"%d\"},"
-             "\"organization\":{\"uuid\":\"00000000-0000-4000-8000-00000000000%d\","
-             "\"slug\":\"org-%d\"},\"project\":{\"uuid\":\"00000000-0000-4000-9000-00000000000%d\","
-             "\"slug\":\"project-%d\"},\"offering\":{\"uuid\":"
-             "\"00000000-0000-4000-a000-000000000001\",\"type\":\"%s\"},\"plan\":{\"tier\":\"%s\"},"
-             "\"runtime\":{\"mode\":\"%s\"},\"knowledge_base\":{\"chunk_size\":%d,"
-             "\"chunk_overlap\":32},\"variables\":{\"agent_name\":\"Agent "
-             "%d\",\"revision\":\"%d\"}}}",
-             order, s->uuid, when, order, s->uuid, s->number, s->organization, s->organization,
-             s->project, s->project, s->rag ? "csa" : "faq", s->tier,
-             s->dedicated ? "dedicated" : "shared", s->chunk_size, s->number, s->orders);
+    snprintf(
+        text, sizeof(text),
+        "{\"specversion\":\"1.0\",\"id\":\"%s-%s\",\"source\":\"/waldur/marketplace\","
+        "\"type\":\"subscription.%s\",\"subject\":\"%s\",\"time\":\"%s\",\"data\":{"
+        "\"order_uuid\":\"%s\",\"subscription\":{\"uuid\":\"%s\",\"id\":\"%d\"},"
+        "\"organization\":{\"uuid\":\"00000000-0000-4000-8000-00000000000%d\","
+        "\"slug\":\"org-%d\"},\"project\":{\"uuid\":\"00000000-0000-4000-9000-00000000000%d\","
+        "\"slug\":\"project-%d\"},\"offering\":{\"uuid\":"
+        "\"00000000-0000-4000-a000-000000000001\",\"type\":\"%s\"},\"plan\":{\"tier\":\"%s\"},"
+        "\"capabilities\":[%s],\"runtime\":{\"mode\":\"%s\"},\"knowledge_base\":{\"chunk_size\":%d,"
+        "\"chunk_overlap\":32},\"variables\":{\"agent_name\":\"Agent %d\",\"revision\":\"%d\"}}}",
+        order, type, type, s->uuid, when, order, s->uuid, s->number, s->organization,
+        s->organization, s->project, s->project, s->csa ? "csa" : "faq", s->tier,
+        s->rag ? "\"rag\"" : "", s->dedicated ? "dedicated" : "shared", s->chunk_size, s->number,
+        s->revision);
+    travel(s, text, within_us);
+}
+
+static void order_created(struct subscription *s, int64_t within_us)
+{
+    tell(s, "created", within_us);
     s->restored = s->restored || (s->orders > 1 && !s->active);
     s->active = true;
+    s->suspended = false;
     s->purged = false;
+}
+
+static void order_updated(struct subscription *s, int64_t within_us)
+{
+    static const char *const tiers[] = {"free", "plus", "pro"};
+    s->tier = tiers[sim_below(ARRAY_LEN(tiers))];
+    s->rag = sim_chance(0.3) ? !s->rag : s->rag;
+    s->whole = false;
+    tell(s, "updated", within_us);
+}
+
+/* What names the subscription alone: suspended, resumed or terminated. */
+static void order_short(struct subscription *s, const char *type, int64_t within_us)
+{
+    char text[1024], order[UUID_TEXT], when[CLOCK_TEXT_MAX];
+    next_order(s, order, when);
+    snprintf(text, sizeof(text),
+             "{\"specversion\":\"1.0\",\"id\":\"%s-%s\",\"source\":\"/waldur/marketplace\","
+             "\"type\":\"subscription.%s\",\"subject\":\"%s\",\"time\":\"%s\",\"data\":{"
+             "\"order_uuid\":\"%s\",\"subscription\":{\"uuid\":\"%s\"}}}",
+             order, type, type, s->uuid, when, order, s->uuid);
     travel(s, text, within_us);
 }
 
 static void order_terminated(struct subscription *s, int64_t within_us)
 {
-    char text[1024], order[UUID_TEXT], when[CLOCK_TEXT_MAX];
-    next_order(s, order, when);
-    snprintf(text, sizeof(text),
-             "{\"specversion\":\"1.0\",\"id\":\"%s-terminated\",\"source\":\"/waldur/marketplace\","
-             "\"type\":\"subscription.terminated\",\"subject\":\"%s\",\"time\":\"%s\",\"data\":{"
-             "\"order_uuid\":\"%s\",\"subscription\":{\"uuid\":\"%s\"}}}",
-             order, s->uuid, when, order, s->uuid);
     if (s->active) {
         world.lifetimes++;
     }
-    s->active = false;
+    s->active = s->suspended = s->whole = false;
     s->purged = !world.dialects.keep;
-    travel(s, text, within_us);
+    order_short(s, "terminated", within_us);
+}
+
+/* One that is over takes no notice of any of them. */
+static void order_change(struct subscription *s, int64_t within_us)
+{
+    int kind = (int)sim_below(5);
+    if (kind == 0) {
+        order_updated(s, within_us);
+        return;
+    }
+    bool suspended = kind < 3;
+    s->suspended = s->active && suspended;
+    order_short(s, suspended ? "suspended" : "resumed", within_us);
 }
 
 static void post_malformed(int64_t within_us)
@@ -143,7 +180,7 @@ static void post_malformed(int64_t within_us)
 static void name_of(struct subscription *s)
 {
     snprintf(s->name, sizeof(s->name), "org-%d-project-%d-%s-%03d", s->organization, s->project,
-             s->rag ? "csa" : "faq", s->number);
+             s->csa ? "csa" : "faq", s->number);
 }
 
 static void make_subscriptions(void)
@@ -157,13 +194,13 @@ static void make_subscriptions(void)
         s->organization = (int)sim_below((uint64_t)organizations);
         s->project = (int)sim_below(2);
         s->number = (int)i + 1;
-        s->rag = sim_chance(0.7);
+        s->rag = s->csa = sim_chance(0.7);
         if (i > 0 && sim_chance(0.04)) {
             const struct subscription *twin = &world.subscriptions[sim_below(i)];
             s->organization = twin->organization;
             s->project = twin->project;
             s->number = twin->number;
-            s->rag = twin->rag;
+            s->rag = s->csa = twin->csa;
             s->doomed = world.subscriptions[twin - world.subscriptions].doomed = true;
         }
         s->tier = tiers[sim_below(ARRAY_LEN(tiers))];
@@ -173,15 +210,24 @@ static void make_subscriptions(void)
     world.n_subscriptions = n;
 }
 
-/* Several lives, one after the other, with orders that change nothing but terms in between. */
+static void order_changes(struct subscription *s, int64_t within_us)
+{
+    for (uint64_t n = sim_chance(0.4) ? 1 + sim_below(4) : 0; n > 0; n--) {
+        order_change(s, within_us);
+    }
+}
+
+/* Several lives, one after the other, with orders that change them in between. */
 static void order_lives(struct subscription *s, int64_t within_us)
 {
     int lives = sim_chance(0.5) ? 1 : (int)sim_between(2, sim_chance(0.7) ? 3 : 4);
     for (int i = 0; i < lives; i++) {
         if (i > 0) {
             order_terminated(s, within_us);
+            order_changes(s, within_us);
         }
         order_created(s, within_us);
+        order_changes(s, within_us);
         if (sim_chance(0.2)) {
             order_created(s, within_us);
         }
@@ -576,7 +622,6 @@ static void forget_what_is_gone(void)
         struct subscription *s = &world.subscriptions[i];
         const struct db_config *c = db_config(world.db, s->uuid);
         bool kept = c && c->workspace_id && !world.dialects.facade;
-        s->revisions = s->active || kept ? s->revisions : 0;
         s->surplus = s->surplus && (s->active || kept || s->shaken);
     }
 }
@@ -718,6 +763,23 @@ static void act_orders(void)
     storm(span);
     come_to_rest();
     mend();
+}
+
+/* What is whole is changed. */
+static void act_changes(void)
+{
+    int64_t span = sim_between(2, sim_chance(0.1) ? 60 : 20) * SECOND;
+    for (size_t i = 0; i < world.n_subscriptions; i++) {
+        struct subscription *s = &world.subscriptions[i];
+        s->whole = s->active && !s->suspended && !s->doomed && !s->shaken;
+        s->had_rag = s->rag;
+        if (s->active && !s->doomed && sim_chance(0.6)) {
+            order_change(s, span / 2);
+            order_changes(s, span / 2);
+        }
+    }
+    storm(span);
+    come_to_rest();
 }
 
 static void act_terminations(void)
@@ -874,7 +936,7 @@ static void end(void)
 
 bool scenario_play(uint64_t seed, bool trace)
 {
-    static void (*const acts[])(void) = {act_orders, act_terminations, act_retention,
+    static void (*const acts[])(void) = {act_orders, act_changes, act_terminations, act_retention,
                                          act_stragglers};
     begin(seed, trace);
     for (size_t i = 0; i < ARRAY_LEN(acts) && !world.breach[0]; i++) {

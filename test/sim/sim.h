@@ -201,12 +201,16 @@ void dead_letter_marked(const char *id);
 struct subscription {
     char uuid[UUID_TEXT];
     int organization, project, number;
-    bool rag;
+    bool csa;     /* what its offering is, and its name says: with retrieval unless told so */
+    bool rag;     /* as told last, and */
+    int revision; /* so the variable of that name */
+    bool suspended;
+    bool whole; /* it was ready once, with `had_rag`, and has not been told otherwise since */
+    bool had_rag;
     bool dedicated;   /* placed at the runtime of its organization */
     const char *tier; /* its plan */
     int orders;
-    int chunk_size;            /* that its newest created event ordered */
-    uint32_t revisions;        /* of its created events since there was no workspace, a bit each */
+    int chunk_size;            /* that its newest whole state ordered */
     bool active;               /* the newest of its events that were sent */
     int64_t time_us;           /* of it */
     char name[256];            /* that the naming rule gives, while its id is its number */

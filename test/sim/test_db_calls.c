@@ -112,12 +112,13 @@ static const char *subscription_that(struct maker *m, bool (*is)(const struct su
 
 static bool is_running(const struct subscription_row *s)
 {
-    return s->newest->pub.state == JOB_RUNNING;
+    return s->newest && s->newest->pub.state == JOB_RUNNING;
 }
 
 static bool has_failed(const struct subscription_row *s)
 {
-    return s->newest->pub.state == JOB_FAILED || s->newest->pub.state == JOB_CANCELLED;
+    return s->newest &&
+           (s->newest->pub.state == JOB_FAILED || s->newest->pub.state == JOB_CANCELLED);
 }
 
 static bool is_archived(const struct subscription_row *s)
@@ -196,11 +197,12 @@ static void inbox_take(struct maker *m, struct call *c)
 {
     static const int64_t offsets[] = {0, 0, 0, 0, 200000, -200000, -30000000};
     const char *uuid = rarely(m, 2) ? subscription(m) : subscription_that(m, is_running);
-    bool present = !rarely(m, 3);
+    static const char *const types[] = {
+        "subscription.created",   "subscription.created",   "subscription.updated",
+        "subscription.suspended", "subscription.resumed",   "subscription.terminated",
+        "subscription.updated",   "subscription.suspended", "subscription.terminated"};
     add_event_id(m, c);
-    add(c, rarely(m, 60) ? "subscription.other"
-           : present     ? "subscription.created"
-                         : "subscription.terminated");
+    add(c, rarely(m, 60) ? "subscription.other" : ONE_OF(m, types));
     add(c, uuid);
     add(c, organization(m, uuid));
     add_order(m, c, uuid);
@@ -436,15 +438,17 @@ static const char *config_json(struct maker *m, struct call *c)
     static const char *const bad[] = {"null", "[null]"};
     static const char *const variables[] = {"{}", "{\"b\":2,\"a\":\"x\"}"};
     static const char *const tiers[] = {"free", "plus", "pro", "enterprise"};
+    static const char *const due[] = {"", ",\"variables_due\":[]",
+                                      ",\"variables_due\":[\"a\",\"b c\"]"};
     return text(c,
                 "{\"organization_uuid\":\"%s\",\"organization_slug\":\"uni\",\"project_uuid\":"
                 "\"%s\",\"project_slug\":\"p\",\"offering_uuid\":\"%s\",%s\"plan_tier\":\"%s\","
-                "\"capabilities\":%s,\"variables\":%s}",
+                "\"capabilities\":%s,\"variables\":%s%s}",
                 m->organizations[0], m->organizations[1], m->organizations[2],
                 rarely(m, 40) ? "" : "\"offering_type\":\"Agent\",",
                 rarely(m, 40) ? "gold" : ONE_OF(m, tiers),
                 rarely(m, 40) ? ONE_OF(m, bad) : ONE_OF(m, capabilities),
-                rarely(m, 40) ? "[]" : ONE_OF(m, variables));
+                rarely(m, 40) ? "[]" : ONE_OF(m, variables), ONE_OF(m, due));
 }
 
 static void step_name(struct maker *m, struct call *c)
@@ -491,7 +495,7 @@ static void step_resource(struct maker *m, struct call *c)
 {
     const struct job_row *j = fence(m, c);
     bool absent = j && (j->pub.kind == KIND_PURGE || j->pub.step == STEP_COLLECTION);
-    absent = absent && j->pub.kind != KIND_PROVISION;
+    absent = absent && (j->pub.kind == KIND_TERMINATE || j->pub.kind == KIND_PURGE);
     add_next(m, c, j);
     add(c, product_of(m, j));
     add(c, absent != rarely(m, 8) ? NULL : external_id(m, c));
@@ -499,8 +503,9 @@ static void step_resource(struct maker *m, struct call *c)
     make_uuid(m, flow);
     const char *detail = NULL;
     if (!rarely(m, 8)) {
-        detail = text(c, "{%s\"flow_id\":\"%s\",\"run_url\":\"%s\",\"tenant_id\":%s}",
-                      rarely(m, 8) ? "\"residue\":\"a file\"," : "", rarely(m, 25) ? "none" : flow,
+        detail = text(c, "{%s%s\"flow_id\":\"%s\",\"run_url\":\"%s\",\"tenant_id\":%s}",
+                      rarely(m, 8) ? "\"residue\":\"a file\"," : "",
+                      rarely(m, 2) ? "\"variables\":true," : "", rarely(m, 25) ? "none" : flow,
                       rarely(m, 40) ? "" : "http://x/run", rarely(m, 3) ? "null" : "\"t1\"");
     }
     add(c, detail);
@@ -709,6 +714,8 @@ static const struct {
     [S_STEP_API_KEY] = {step_api_key, 2},
     [S_STEP_READY] = {step_plain, 2},
     [S_STEP_REVOKE] = {step_revoke, 1},
+    [S_STEP_REFUSE] = {step_revoke, 1},
+    [S_STEP_SUSPENDED] = {step_plain, 1},
     [S_STEP_ARCHIVE] = {step_plain, 1},
     [S_JOB_SETTLE] = {job_settle, 7},
     [S_EFFECT_INTEND] = {effect_intend, 8},
@@ -746,9 +753,11 @@ static int step_statement(struct maker *m)
     case STEP_API_KEY:
         return S_STEP_API_KEY;
     case STEP_RECORD:
-        return j->pub.kind == KIND_PURGE ? S_STEP_ARCHIVE : S_STEP_READY;
+        return j->pub.kind == KIND_PURGE     ? S_STEP_ARCHIVE
+               : j->pub.kind == KIND_SUSPEND ? S_STEP_SUSPENDED
+                                             : S_STEP_READY;
     case STEP_REVOKE:
-        return S_STEP_REVOKE;
+        return j->pub.kind == KIND_SUSPEND ? S_STEP_REFUSE : S_STEP_REVOKE;
     case STEP_ARCHIVE:
         return S_STEP_ARCHIVE;
     default:

@@ -58,7 +58,8 @@ static const char arrived[] =
     "           '00000000-0000-0000-0000-000000000000'::uuid as nil,"
     "           '2026-01-01T00:00:00Z'::timestamptz as t from generate_series(1, 4100) i),"
     " s as (insert into subscription (uuid, wanted, wanted_at, event_seq, order_uuid,"
-    "       organization_uuid, spec) select u, 'present', t, i, nil, u, '{}' from n),"
+    "       organization_uuid, spec, alive, alive_at, spec_at, suspended_at)"
+    "       select u, 'present', t, i, nil, u, '{}', true, t, t, t from n),"
     " e as (insert into subscription_event (source, event_id, type, subscription_uuid,"
     "       organization_uuid, order_uuid, event_time, verdict, data)"
     "       select '/crowd', i, 'subscription.created', u, u, nil, t, 'applied', '{}' from n"
@@ -158,6 +159,8 @@ static const struct {
     {S_STEP_API_KEY, 6, {NEXT("record"), "pk_live_00000000", "\\x00", "\\x00", "{}"}},
     {S_STEP_READY, 2, {NEXT("report")}},
     {S_STEP_REVOKE, 3, {NEXT(NULL), NULL}},
+    {S_STEP_REFUSE, 3, {NEXT(NULL), NULL}},
+    {S_STEP_SUSPENDED, 2, {NEXT("report")}},
     {S_STEP_ARCHIVE, 2, {NEXT(NULL)}},
     {S_JOB_SETTLE, 6, {NEXT("failed"), "0", "0", "refused", "no"}},
     {S_EFFECT_INTEND,

@@ -176,6 +176,11 @@ static void subscription(struct row *r, const void *row)
     put_number(r, s->created_us);
     put_number(r, s->updated_us);
     put(r, s->runtime_name);
+    put(r, s->wish.alive == ALIVE_NULL ? NULL : s->wish.alive == ALIVE_TRUE ? "t" : "f");
+    put_or_null(r, s->wish.alive_at_us, 0);
+    put_or_null(r, s->wish.spec_at_us, 0);
+    put(r, s->wish.suspended ? "t" : "f");
+    put_or_null(r, s->wish.suspended_at_us, 0);
 }
 
 static void config(struct row *r, const void *row)
@@ -208,6 +213,8 @@ static void config(struct row *r, const void *row)
     put(r, c->pub.tenant_id);
     put(r, c->pub.residue);
     put(r, c->pub.rag ? "t" : "f");
+    put(r, c->updating ? "t" : "f");
+    put(r, c->variables_due ? c->variables_due : "[]");
     for (int p = 0; p < PRODUCT_MAX; p++) {
         put_bytes(r, &c->keys[p].sealed);
         put_or_null(r, c->keys[p].updated_us, 0);
@@ -383,7 +390,9 @@ static const struct {
     {.name = "subscription",
      .sql = "select uuid, wanted, generation, sim_clock.us(wanted_at), event_seq, order_uuid,"
             " organization_uuid, organization_slug, spec, traceparent, sim_clock.us(created_at),"
-            " sim_clock.us(updated_at), runtime_name from subscription order by uuid",
+            " sim_clock.us(updated_at), runtime_name, alive, sim_clock.us(alive_at),"
+            " sim_clock.us(spec_at), suspended, sim_clock.us(suspended_at)"
+            " from subscription order by uuid",
      .table = offsetof(struct db, subscriptions),
      .fill = subscription,
      .by_uuid = true},
@@ -394,6 +403,7 @@ static const struct {
             " api_key, status, status_reason, sim_clock.us(ready_at), sim_clock.us(archived_at),"
             " sim_clock.us(created_at), sim_clock.us(c.updated_at), runtime_flow_id,"
             " runtime_run_url, knowledge_base_tenant, residue, 'rag' = any (capabilities),"
+            " updating, array_to_json(variables_due),"
             " l.sealed, sim_clock.us(l.updated_at), r.sealed, sim_clock.us(r.updated_at)"
             " from agent_config c"
             " left join (select * from agent_runtime_key where product = 'langflow') l"

@@ -23,17 +23,19 @@ static inline const struct driver_class *facade_class(bool collections)
     return collections ? ragflow_driver("collections") : langflow_driver("workspaces");
 }
 
-/* *variables is the target's: cJSON_Delete() it behind it. */
+/* The target's variables and those that changed are in *variables: cJSON_Delete() it behind it. */
 static inline struct driver_target facade_target(cJSON **variables)
 {
-    *variables = cJSON_Parse("{\"tone\":\"calm\",\"ragflow_collection_id\":\"c1\","
-                             "\"ragflow_url\":\"http://r\",\"nothing\":null}");
+    *variables = cJSON_Parse("{\"variables\":{\"tone\":\"calm\",\"ragflow_collection_id\":\"c1\","
+                             "\"ragflow_url\":\"http://r\",\"nothing\":null},"
+                             "\"changed\":[\"tone\",\"dropped\"]}");
     return (struct driver_target){.url = SIM_URL,
                                   .name = SIM_NAME,
                                   .marker = SIM_MARKER,
                                   .settle_ms = 10,
                                   .flow_id = "flow",
-                                  .variables = *variables,
+                                  .variables = json_get(*variables, "variables"),
+                                  .changed = json_get(*variables, "changed"),
                                   .chunk_size = 512};
 }
 

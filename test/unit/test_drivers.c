@@ -1212,10 +1212,39 @@ static void closing_shuts_and_reopening_restores(void **state)
     play(&s, DRIVER_PRESENT, NULL);
     assert_string_equal(sim_get(o, "waldur_status"), "active");
     assert_string_equal(sim_get(o, "ragflow_collection_id"), "c1");
-    assert_string_equal(sim_get(o, "tone"), "calm"); /* opened again as the order says */
+    assert_string_equal(sim_get(o, "tone"), "edited"); /* opened again as its tenant left it */
     play(&s, DRIVER_PRESENT, NULL);
     assert_string_equal(s.run.trace, "N.");
     scene_end(&s);
+}
+
+/* Over what the tenant made of them, once; what was dropped is emptied; all else is the tenant's.
+ */
+static void orders_write_what_they_change(void **state)
+{
+    struct scene s;
+    (void)state;
+    cJSON *changed = cJSON_Parse("[\"tone\",\"dropped\",\"never\",\"size\"]");
+    scene_begin(&s, false);
+    plant_ours(&s.sim, "id-ours", SIM_NAME, false);
+    struct sim_object *o = sim_by_id(&s.sim, "id-ours");
+    sim_set(o, "dropped", "x");
+    sim_set(o, "own", "the tenant's");
+    play(&s, DRIVER_PRESENT, NULL);
+    assert_string_equal(sim_get(o, "tone"), "edited");
+    s.target.changed = changed;
+    play(&s, DRIVER_PRESENT, NULL);
+    assert_string_equal(sim_get(o, "tone"), "calm");
+    assert_string_equal(sim_get(o, "dropped"), "");
+    assert_string_equal(sim_get(o, "own"), "the tenant's");
+    assert_string_equal(sim_get(o, "ragflow_collection_id"), "c1");
+    assert_null(sim_get(o, "never"));
+    play(&s, DRIVER_PRESENT, NULL);
+    assert_string_equal(s.run.trace, "N.");
+    play(&s, DRIVER_CLOSED, NULL);
+    assert_string_equal(sim_get(o, "tone"), "calm");
+    scene_end(&s);
+    cJSON_Delete(changed);
 }
 
 static void conflicts_name_the_stranger(void **state)
@@ -1395,6 +1424,7 @@ int main(void)
         cmocka_unit_test(a_workspace_without_retrieval_leads_to_no_documents),
         cmocka_unit_test(observations_change_nothing),
         cmocka_unit_test(closing_shuts_and_reopening_restores),
+        cmocka_unit_test(orders_write_what_they_change),
         cmocka_unit_test(conflicts_name_the_stranger),
         cmocka_unit_test(the_servers_words_reach_the_error),
         cmocka_unit_test(names_and_ids_are_escaped),

@@ -149,6 +149,40 @@ static void test_created(void **state)
     event_done(&e);
 }
 
+static void test_changes(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *type;
+        enum event_type as;
+    } rows[] = {{"suspended", EVENT_SUSPENDED}, {"resumed", EVENT_RESUMED}};
+    char body[512];
+    struct event e;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        snprintf(body, sizeof(body), STRUCTURED("\"type\":\"subscription.%s\",", "%s"),
+                 rows[i].type, NORMAL_DATA);
+        taken(body, NULL, 0, &e);
+        assert_int_equal(e.type, rows[i].as);
+        assert_string_equal(e.data, NORMAL_DATA);
+        assert_string_equal(e.organization_uuid, "");
+        event_done(&e);
+        snprintf(body, sizeof(body), STRUCTURED("\"type\":\"subscription.%s\",", "%s"),
+                 rows[i].type,
+                 "{\"order_uuid\":\"" ORDER "\",\"subscription\":{\"uuid\":\"" SUB
+                 "\"},\"reason\":\"unpaid\",\"plan\":{\"tier\":7}}");
+        taken(body, NULL, 0, &e);
+        assert_non_null(strstr(e.data, "\"reason\":\"unpaid\"}"));
+        event_done(&e);
+    }
+    /* An update tells all that a creation tells. */
+    refused(STRUCTURED("\"type\":\"subscription.updated\",", NORMAL_DATA), "/data/organization",
+            "is required");
+    refused(STRUCTURED("\"type\":\"subscription.suspended\",",
+                       "{\"order_uuid\":\"" ORDER "\",\"subscription\":{\"uuid\":\"" SUB
+                       "\"},\"reason\":7}"),
+            "/data/reason", "must be a string or null");
+}
+
 /* CloudEvents' JSON format: an attribute that is null is one that is absent. */
 static void test_null_attributes(void **state)
 {
@@ -293,7 +327,8 @@ static void test_types_and_members(void **state)
     refused("{}", "/type", "is required");
     refused("{\"type\":7}", "/type", "must be a string");
     refused(STRUCTURED("\"type\":\"subscription.vanished\",", "{}"), "/type",
-            "is unknown; known are subscription.created, subscription.terminated");
+            "is unknown; known are subscription.created, subscription.updated, "
+            "subscription.suspended, subscription.resumed, subscription.terminated");
     refused("{\"type\":\"subscription.created\"}", "/specversion", "is required");
     refused("{\"type\":\"subscription.created\",\"specversion\":\"0.3\",\"id\":\"\",\"source\":"
             "\"\",\"data\":7}",
@@ -417,6 +452,9 @@ static void test_type_names(void **state)
 {
     (void)state;
     assert_string_equal(event_type_name(EVENT_CREATED), "subscription.created");
+    assert_string_equal(event_type_name(EVENT_UPDATED), "subscription.updated");
+    assert_string_equal(event_type_name(EVENT_SUSPENDED), "subscription.suspended");
+    assert_string_equal(event_type_name(EVENT_RESUMED), "subscription.resumed");
     assert_string_equal(event_type_name(EVENT_TERMINATED), "subscription.terminated");
     assert_string_equal(event_type_name(EVENT_TYPE_MAX), "unknown");
 }
@@ -427,6 +465,7 @@ int main(void)
         cmocka_unit_test(test_structured),
         cmocka_unit_test(test_binary),
         cmocka_unit_test(test_created),
+        cmocka_unit_test(test_changes),
         cmocka_unit_test(test_null_attributes),
         cmocka_unit_test(test_traceparent),
         cmocka_unit_test(test_not_json),

@@ -633,6 +633,43 @@ static void plant_variable(struct world *w, const char *name, const char *value)
     cJSON_Delete(made);
 }
 
+/* Over what the tenant made of them, once; what was dropped goes; all else is the tenant's. */
+static void orders_write_what_they_change(void **state)
+{
+    (void)state;
+    for (size_t p = 0; p < ARRAY_LEN(profiles); p++) {
+        struct world w;
+        size_t n = 0;
+        cJSON *changed = cJSON_Parse("[\"tone\",\"dropped\",\"sealed\",\"never\"]");
+        world_begin(&w, profiles[p]);
+        want_variables(&w, "{\"tone\":\"calm\",\"mine\":\"m\",\"dropped\":\"x\",\"sealed\":\"a\"}");
+        world_must(&w, DRIVER_PRESENT);
+        edit_variable(&w, "tone", "edited");
+        edit_variable(&w, "mine", "edited");
+        world_do(&w, METHOD_POST, "/variables/", w.secret,
+                 "{\"name\":\"own\",\"value\":\"o\",\"type\":\"Generic\",\"default_fields\":[]}");
+        want_variables(&w, "{\"tone\":\"brisk\",\"mine\":\"m\",\"sealed\":\"gAAAAABx\"}");
+        w.target.changed = changed;
+        world_must(&w, DRIVER_PRESENT);
+        cJSON *user = world_ours(&w);
+        world_check_variable(&w, user, "tone", "brisk", "Generic");
+        world_check_variable(&w, user, "mine", "edited", "Generic");
+        world_check_variable(&w, user, "own", "o", "Generic");
+        assert_null(world_variable(user, "dropped", &n));
+        assert_string_equal(json_str(world_variable(user, "sealed", &n), "type"), "Credential");
+        cJSON_Delete(user);
+        /* Nothing is due any more: what the tenant does next stays. */
+        w.target.changed = NULL;
+        edit_variable(&w, "tone", "edited again");
+        world_must(&w, DRIVER_PRESENT);
+        user = world_ours(&w);
+        world_check_variable(&w, user, "tone", "edited again", "Generic");
+        cJSON_Delete(user);
+        cJSON_Delete(changed);
+        world_end(&w);
+    }
+}
+
 static void two_variables_of_one_name_become_one(void **state)
 {
     (void)state;
@@ -1915,6 +1952,7 @@ int main(void)
         cmocka_unit_test(a_rename_without_need_is_mended),
         cmocka_unit_test(a_flow_id_that_another_holds_is_a_conflict),
         cmocka_unit_test(variables_of_all_types_arrive),
+        cmocka_unit_test(orders_write_what_they_change),
         cmocka_unit_test(two_variables_of_one_name_become_one),
         cmocka_unit_test(without_retrieval_nothing_leads_to_documents),
         cmocka_unit_test(a_template_is_found_by_id_endpoint_or_name),

@@ -273,12 +273,15 @@ static void mad_run(uint64_t seed)
     w->target.password = "Pass-word-of-a-run";
     w->target.template = property_chance(&rng, 50) ? "{\"name\":\"Agent\",\"data\":{}}" : NULL;
     w->target.template_len = w->target.template ? strlen(w->target.template) : 0;
+    cJSON *changed = cJSON_Parse("[\"tone\",\"dropped\"]");
+    w->target.changed = property_chance(&rng, 50) ? changed : NULL;
     struct mad_source source = {.rng = &rng, .world = w};
     const struct mad_answers answers = {&source, answer_madly};
     langflow_mad_run(&m, (enum driver_goal)rng_below(&rng, 3), &answers);
     free(source.body);
     driver_site_unref(w->site);
     cJSON_Delete(w->variables);
+    cJSON_Delete(changed);
 }
 
 static void no_answer_leads_astray(void **state)

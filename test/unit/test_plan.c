@@ -197,7 +197,7 @@ static void capabilities_of_either(void **state)
         char *spec = json_text(json);
         assert_int_equal(plan_make(spec, &config, &p, &err), 0);
         assert_int_equal(p.rag, cases[i].rag);
-        char *columns = plan_config_json(&p, &err);
+        char *columns = plan_config_json(&p, NULL, &err);
         cJSON *row = cJSON_Parse(columns);
         assert_text(json_text(json_get(row, "capabilities")), cases[i].listed);
         cJSON_Delete(row);
@@ -302,12 +302,49 @@ static void the_config_row_is_whole(void **state)
     struct err err;
     (void)state;
     struct plan p = plan_with("variables", "{\"tone\":\"loud\"}");
-    assert_text(plan_config_json(&p, &err),
+    assert_text(plan_config_json(&p, NULL, &err),
                 "{\"organization_uuid\":\"" ORG_UUID "\",\"organization_slug\":\"acme-corp\","
                 "\"project_uuid\":\"" PRJ_UUID "\",\"project_slug\":\"website-support\","
                 "\"offering_uuid\":\"" OFF_UUID "\",\"offering_type\":\"csa\","
                 "\"plan_tier\":\"pro\",\"capabilities\":[\"rag\",\"voice\"],"
                 "\"variables\":{\"language\":\"et\",\"tone\":\"loud\"}}");
+    plan_done(&p);
+}
+
+static void assert_due(const char *variables, const char *recorded, const char *before,
+                       const char *wanted)
+{
+    struct err err;
+    struct plan p = plan_with("variables", variables);
+    cJSON *due = before ? cJSON_Parse(before) : NULL;
+    cJSON *now = plan_due(&p, recorded, due, &err);
+    assert_non_null(now);
+    assert_text(json_text(now), wanted);
+    char *columns = plan_config_json(&p, now, &err);
+    assert_non_null(strstr(columns, "\"variables_due\":["));
+    free(columns);
+    cJSON_Delete(now);
+    cJSON_Delete(due);
+    plan_done(&p);
+}
+
+/* Added, changed (in value or in type), dropped; what was due before stays so, and is named once.
+ */
+static void what_an_order_changes_is_due(void **state)
+{
+    struct err err;
+    (void)state;
+    static const char was[] = "{\"language\":\"et\",\"tone\":\"calm\",\"n\":1}";
+    assert_due("{\"n\":1}", NULL, NULL, "[]");
+    assert_due("{\"n\":1}", was, NULL, "[]");
+    assert_due("{\"n\":1.0,\"tone\":\"calm\"}", was, "[]", "[]");
+    assert_due("{\"n\":1,\"tone\":\"loud\"}", was, NULL, "[\"tone\"]");
+    assert_due("{\"n\":\"1\",\"new\":null}", was, NULL, "[\"n\",\"new\"]");
+    assert_due("{}", was, "[\"old\",\"n\"]", "[\"old\",\"n\"]");
+    assert_due("{\"n\":1}", was, "[\"tone\"]", "[\"tone\"]"); /* back again before it was there */
+    struct plan p = plan_with(NULL, NULL);
+    assert_null(plan_due(&p, "{\"n\":", NULL, &err));
+    assert_int_equal(err.class, ERR_INTERNAL);
     plan_done(&p);
 }
 
@@ -387,6 +424,7 @@ int main(void)
         cmocka_unit_test(the_runtime_is_chosen),
         cmocka_unit_test(names_follow_the_contract),
         cmocka_unit_test(the_config_row_is_whole),
+        cmocka_unit_test(what_an_order_changes_is_due),
         cmocka_unit_test(tiers_have_limits),
         cmocka_unit_test(enterprise_names_its_own_limit),
         cmocka_unit_test(nobody_else_says_where_the_documents_are),

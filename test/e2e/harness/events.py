@@ -86,7 +86,7 @@ class Subscription:
         self.orders += 1
         self.order = _uuid(self.seed, "order", self.number, self.orders)
 
-    def created(self, traceparent=None, time=None, **data):
+    def _whole(self, kind, traceparent, time, data):
         self._new_order()
         body = {"order_uuid": self.order,
                 "subscription": {"uuid": self.uuid, "id": self.id, "name": f"Agent {self.number}"},
@@ -98,12 +98,29 @@ class Subscription:
             body["knowledge_base"] = {"embedding_model": "text-embedding-3-small", "chunk_size": 512,
                                       "chunk_overlap": 50}
         body.update(data)
-        return self._event("created", body, traceparent, time)
+        return self._event(kind, body, traceparent, time)
+
+    def _short(self, kind, traceparent, time, **data):
+        self._new_order()
+        return self._event(kind, {"order_uuid": self.order, "subscription": {"uuid": self.uuid}, **data}, traceparent, time)
+
+    def created(self, traceparent=None, time=None, **data):
+        return self._whole("created", traceparent, time, data)
+
+    def updated(self, traceparent=None, time=None, rag=None, variables=None, **data):
+        """The whole state as it is now; rag, variables: what changes of it."""
+        self.rag = self.rag if rag is None else rag
+        self.variables = self.variables if variables is None else variables
+        return self._whole("updated", traceparent, time, {"capabilities": ["rag"] if self.rag else [], **data})
+
+    def suspended(self, traceparent=None, time=None):
+        return self._short("suspended", traceparent, time, reason="payment overdue")
+
+    def resumed(self, traceparent=None, time=None):
+        return self._short("resumed", traceparent, time)
 
     def terminated(self, traceparent=None, time=None):
-        self._new_order()
-        return self._event("terminated", {"order_uuid": self.order, "subscription": {"uuid": self.uuid}}, traceparent,
-                           time)
+        return self._short("terminated", traceparent, time)
 
 
 class Producer:

@@ -184,6 +184,11 @@ class Native:
         if own != ((uuid, "ragflow") in self.keys):
             bad("a key of RAGFlow is kept that nobody made" if not own else "no key of RAGFlow is kept")
 
+    # ---- suspended ones ----
+
+    def suspended(self, uuid, workspace, bad):
+        self._closed(uuid, workspace["entry"], bad)
+
     # ---- terminated ones ----
 
     def gone(self, uuid, want, config, workspaces, bad):

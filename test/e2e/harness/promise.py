@@ -11,13 +11,15 @@ _MARKED = re.compile(re.escape(MARKER) + r"([0-9a-f-]{36})")
 
 class Expected:
     """
-    What should be of one subscription. kept: a terminated one whose workspace waits out its retention. Of native ones
+    What should be of one subscription. suspended: an active one that rests, shut and whole; known False: it may never
+    have come to be. kept: a terminated one whose workspace waits out its retention. Of native ones
     also: variables, the event's with the offering's defaults (None: as they are recorded); what the tenant itself made
     of its account: own_variables and own_keys (names), own_flows (ids), and flow, the data that its flow now has.
     """
 
     def __init__(self, active, rag=True, name=None, kept=False, known=True, variables=None, own_variables=(),
-                 own_keys=(), own_flows=(), flow=None):
+                 own_keys=(), own_flows=(), flow=None, suspended=False):
+        self.suspended = suspended
         self.active, self.rag, self.name, self.kept = active, rag, name, kept
         self.known = known  # False: terminated before anything was provisioned; there may be no agent_config row
         self.variables, self.flow = variables, flow
@@ -72,6 +74,11 @@ class Facade:
             if told != collections_[0]["id"]:
                 bad(f"the workspace knows collection {told}, {collections_[0]['id']} exists")
 
+    def suspended(self, uuid, workspace, bad):
+        variables = workspace.get("variables", {})
+        if variables.get("waldur_status") != "closed" or variables.get("ragflow_collection_id"):
+            bad(f"the workspace is not closed: {variables}")
+
     def gone(self, uuid, want, config, workspaces, bad):
         pass
 
@@ -115,6 +122,30 @@ def _check_active(uuid, want, config, world, keys, problems):
     world.active(uuid, want, config, workspaces, collections_, bad)
 
 
+def _check_suspended(uuid, want, config, world, keys, problems):
+    def bad(text):
+        problems.append(f"suspended {uuid}: {text}")
+
+    workspaces, collections_ = world.workspaces.get(uuid, []), world.collections.get(uuid, [])
+    live = [k["prefix"] for k in keys if k["revoked_at"] is None]
+    if config is None:
+        if want.known or workspaces or collections_:
+            bad(f"no agent_config row, {len(workspaces)} workspaces, {len(collections_)} collections")
+        return
+    if config["status"] != "suspended":
+        bad(f"status {config['status']} ({config['status_reason']})")
+    for what, there, recorded, n in (("workspace", workspaces, config["runtime_workspace_id"], 1),
+                                     ("collection", collections_, config["knowledge_base_id"], int(want.rag))):
+        if what == "collection" and not want.known:
+            continue  # one may be half made, or half gone, with an open effect that leads to it
+        if [o["id"] for o in there] != ([recorded] if recorded else []) or (want.known and len(there) != n):
+            bad(f"{what}s {[o['id'] for o in there]} exist, {recorded} is recorded")
+    if live != ([config["api_key"]] if config["api_key"] else []) or (want.known and not live):
+        bad(f"live keys {live}, {config['api_key']} is recorded")
+    for w in workspaces:
+        world.suspended(uuid, w, bad)
+
+
 def _check_gone(uuid, want, config, world, keys, problems):
     def bad(text):
         problems.append(f"terminated {uuid}: {text}")
@@ -140,12 +171,15 @@ def _check_gone(uuid, want, config, world, keys, problems):
         bad("a collection or a key is still recorded")
 
 
-def _check_settled(db, problems):
+def _check_settled(db, expected, problems):
     for job in db.rows("SELECT id, subscription_uuid, kind, state, step, error FROM provisioning_job "
                        "WHERE state NOT IN ('succeeded', 'superseded', 'cancelled') ORDER BY id LIMIT 20"):
         problems.append(f"job {job['id']} of {job['subscription_uuid']}: {job['kind']} {job['state']} at "
                         f"{job['step']}: {job['error']}")
-    for effect in db.rows("SELECT * FROM provisioning_effect WHERE state IN ('intended', 'unknown') LIMIT 20"):
+    # RAGFlow is left alone while a subscription rests: what was under way there is looked into when it goes on.
+    resting = [uuid for uuid, want in expected.items() if want.active and want.suspended]
+    for effect in db.rows("SELECT * FROM provisioning_effect WHERE state IN ('intended', 'unknown') AND NOT "
+                          "(product = 'ragflow' AND subscription_uuid = ANY (%s::uuid[])) LIMIT 20", resting):
         problems.append(f"effect {effect['id']} of {effect['subscription_uuid']} is {effect['state']}: "
                         f"{effect['product']} {effect['operation']}")
     waiting = db.value("SELECT count(*) FROM outbox")
@@ -165,7 +199,7 @@ def breaches(db, langflow, ragflow, expected, foreign=None, world=Facade):
     for key in db.rows("SELECT subscription_uuid, prefix, revoked_at FROM agent_api_key"):
         keys[str(key["subscription_uuid"])].append(key)
     for uuid, want in expected.items():
-        check = _check_active if want.active else _check_gone
+        check = _check_gone if not want.active else _check_suspended if want.suspended else _check_active
         check(uuid, want, configs.get(uuid), seen, keys.get(uuid, []), problems)
     for kind, found in (("workspaces", seen.workspaces), ("collections", seen.collections), ("configs", configs)):
         for uuid in sorted(set(found) - set(expected)):
@@ -173,7 +207,7 @@ def breaches(db, langflow, ragflow, expected, foreign=None, world=Facade):
     seen.whole(expected, configs, problems)
     if foreign:
         seen.foreign(foreign, problems)
-    _check_settled(db, problems)
+    _check_settled(db, expected, problems)
     return problems
 
 
