@@ -101,6 +101,8 @@ class Life:
             self.leave(sub, i)
         self.stage.purge()
         self.expect(subs, False)
+        for want in self.expected.values():
+            want.kept = False  # nor do those that were only born to be terminated
 
     # What tenants and administrators do, where the products are there themselves.
 
