@@ -149,6 +149,40 @@ class Promise(unittest.TestCase):
         del self.langflow.all[2]
         self.breach("foreign workspace f1 is gone")
 
+    def suspend(self):
+        self.expected[ACTIVE] = Expected(True, name="a-name", suspended=True)
+        self.db.configs[0]["status"] = "suspended"
+        self.langflow.all[0]["object"]["variables"] = {"waldur_status": "closed", "ragflow_collection_id": ""}
+
+    def test_suspended(self):
+        self.suspend()
+        self.check()
+        for variables in ({"waldur_status": "active"}, {"waldur_status": "closed", "ragflow_collection_id": "c1"}):
+            self.langflow.all[0]["object"]["variables"] = variables
+            self.breach("is not closed")
+        self.db.configs[0]["status"] = "ready"
+        self.breach("status ready")
+
+    def test_suspended_and_lost(self):
+        for here, words in ((self.langflow, "workspaces [] exist"), (self.ragflow, "collections [] exist")):
+            self.suspend()
+            gone = here.all.pop(0)
+            self.breach(words)
+            here.all.insert(0, gone)
+        self.add(self.langflow, ACTIVE, id="w9", name="a-name")
+        self.breach("w9")
+        self.db.keys[0]["revoked_at"] = "then"
+        self.breach("live keys []")
+
+    def test_suspended_before_it_came_to_be(self):
+        for standin in (self.langflow, self.ragflow):
+            del standin.all[0]
+        del self.db.configs[0], self.db.keys[0]
+        self.expected[ACTIVE] = Expected(True, known=False, suspended=True)
+        self.check()
+        self.add(self.langflow, ACTIVE, id="w1", name="a-name")
+        self.breach("no agent_config row, 1 workspaces")
+
     def test_unsettled(self):
         self.db.jobs = [{"id": 1, "subscription_uuid": ACTIVE, "kind": "provision", "state": "failed", "step": "name",
                          "error": "e"}]

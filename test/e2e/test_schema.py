@@ -20,7 +20,7 @@ import psycopg2.extras
 
 from harness import (Database, Installation, PrivatePostgres, RevealKey, Standin, Subscription, Worker, backlog, main,
                      say)
-from harness.process import WITH_US, at_end, environment, eventually
+from harness.process import WITH_US, at_end, environment, eventually, source_dir
 from harness.stage import new_secrets
 from harness.worker import SANITIZER
 
@@ -1856,15 +1856,35 @@ class Wishes(Base):
         self.assertEqual(due(), [])
 
     def test_old_wishes_are_carried_over(self):
-        """What 0006 knew, 0007 knows in parts."""
-        db = self.db
+        """What 0006 knew in one, 0007 knows in parts: as if the same events had come now."""
+        folder = os.path.join(source_dir(), "migrations")
+        files = sorted(f for f in os.listdir(folder) if f < "0008")
+        db = self.session(self.postgres.create_database())
+        db.rows("CREATE SCHEMA agent_marketplace")
+        db.rows("CREATE TABLE schema_migration (version integer)")
+        known, over, ahead = new_uuid(), new_uuid(), new_uuid()
+        for file in files:
+            if file.startswith("0007"):
+                db.take(known, at=EARLIER, data={"limit": "1/minute"})
+                db.take(over, at=EARLIER)
+                db.take(over, "terminated", NOON)
+                db.take(ahead, "terminated", LATER)
+            with open(os.path.join(folder, file)) as f:
+                db.rows(f.read())
+        parts = {str(r["uuid"]): r for r in db.rows("SELECT * FROM subscription")}
+        for s, alive, wanted in ((known, True, "present"), (over, False, "absent"), (ahead, False, "absent")):
+            w = parts[s]
+            self.assertEqual((w["alive"], w["alive_at"], w["suspended"], w["wanted"], w["spec_at"] is None),
+                             (alive, w["wanted_at"], False, wanted, w["spec"] is None))
+        self.assertEqual(db.take(known, "updated", NOON, data={"limit": "2/minute"}), "applied")
+        self.assertEqual(db.take(known, "suspended", "2026-11-21T10:00:00Z"), "stale")
+        self.assertEqual([db.take(s, "updated", LATER) for s in (over, ahead)], ["noted", "noted"])
+        self.assertEqual(db.take(over, at=LATER), "applied")
+
+    def test_what_must_not_be(self):
         a, b = new_uuid(), new_uuid()
-        db.take(a, data={"limit": "1/minute"})
-        db.take(b, data={})
-        db.take(b, "terminated", LATER)
-        for s, alive in ((a, True), (b, False)):
-            w = db.one("SELECT * FROM subscription WHERE uuid = %s", s)
-            self.assertEqual((w["alive"], w["alive_at"], w["suspended"]), (alive, w["wanted_at"], False))
+        self.db.take(a)
+        self.db.take(b, "terminated")
         self.refused(pg.CheckViolation, "UPDATE subscription SET alive = NULL WHERE uuid = %s", a)
         self.refused(pg.CheckViolation, "UPDATE subscription SET wanted = 'suspended' WHERE uuid = %s", b)
         self.refused(pg.CheckViolation, "UPDATE agent_config SET variables_due = '{NULL}' WHERE subscription_uuid = %s",
