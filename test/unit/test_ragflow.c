@@ -1271,6 +1271,44 @@ static void secrets_stay_out_of_words(void **state)
     }
 }
 
+/* The administrator's, which only the login's answer told: both that of the request and the one
+ * that others got since. */
+static void a_session_stays_out_of_words(void **state)
+{
+    struct sim w;
+    struct driver_action a;
+    struct driver_outcome outcome = {0};
+    struct err err;
+    char body[1024], session[256] = "";
+    (void)state;
+    sim_begin(&w, "0.27-python", TENANCY_SUBSCRIPTION);
+    struct driver_op *op = sim_class()->start(DRIVER_PRESENT, &w.t, &err);
+    assert_non_null(op);
+    while (session[0] == '\0') {
+        sim_class()->next(op, &a);
+        assert_int_equal(a.turn, TURN_REQUEST);
+        struct exchange_response r;
+        if (strstr(a.request.url, "-admin") && !strstr(a.request.url, "/login")) {
+            assert_true(str_copy(session, sizeof(session), a.request.credential));
+            snprintf(body, sizeof(body), "{\"code\":101,\"message\":\"no %s here\"}", session);
+            r = (struct exchange_response){
+                .sent = true, .status = 400, .body = body, .body_len = strlen(body)};
+            r.retry_after_ms = -1;
+            str_copy(r.content_type, sizeof(r.content_type), "application/json");
+        } else {
+            r = product_ask(&w.p, &a.request);
+        }
+        exchange_request_done(&a.request);
+        sim_class()->feed(op, &r, &outcome);
+    }
+    assert_true(strlen(session) > 16);
+    assert_int_equal(outcome.err.class, ERR_REFUSED);
+    assert_non_null(strstr(outcome.err.msg, "no ***"));
+    assert_null(strstr(outcome.err.msg, session));
+    sim_class()->free(op);
+    sim_end(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1314,6 +1352,7 @@ int main(void)
         cmocka_unit_test(an_account_closed_by_people_is_opened),
         cmocka_unit_test(observations_change_nothing),
         cmocka_unit_test(secrets_stay_out_of_words),
+        cmocka_unit_test(a_session_stays_out_of_words),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
