@@ -372,11 +372,7 @@ static void test_the_intent_is_committed_before_the_request(void **state)
     str_sha256_hex(again, world.body, strlen(world.body));
     assert_string_equal(sha, again);
     answer(201, workspace("w1", COMPLETE));
-    s = last(S_EFFECT_SETTLE);
-    assert_string_equal(s->param[0], "77");
-    assert_string_equal(s->param[1], "3");
-    assert_string_equal(s->param[2], "done");
-    assert_string_equal(s->param[3], "w1");
+    assert_int_equal(count(S_EFFECT_SETTLE), 0); /* open until it was seen and recorded */
     asked(METHOD_GET, "http://l/api/v1/workspaces/w1");
     answer(200, workspace("w1", COMPLETE));
     s = last(S_STEP_RESOURCE);
@@ -480,7 +476,26 @@ static void test_an_answer_is_heard_out_while_draining(void **state)
     ok(S_EFFECT_INTEND);
     executor_drain(world.executor);
     answer(201, workspace("w1", COMPLETE));
-    assert_string_equal(last(S_EFFECT_SETTLE)->param[2], "done");
+    assert_int_equal(count(S_EFFECT_SETTLE), 0); /* who takes it over looks for it */
+    assert_null(world.answer);
+    assert_int_equal(executor_jobs(world.executor), 0);
+}
+
+static void test_a_change_is_settled_by_its_answer(void **state)
+{
+    (void)state;
+    struct job *j = claimed(KIND_PROVISION, STEP_WORKSPACE);
+    j->workspace_id = str_dup("w1");
+    executor_start(world.executor, j);
+    answer(200, workspace("w1", ""));
+    assert_string_equal(last(S_EFFECT_INTEND)->param[5], "workspace.update");
+    ok(S_EFFECT_INTEND);
+    executor_drain(world.executor);
+    answer(200, workspace("w1", COMPLETE));
+    const struct said *s = last(S_EFFECT_SETTLE);
+    assert_string_equal(s->param[0], "77");
+    assert_string_equal(s->param[1], "3");
+    assert_string_equal(s->param[2], "done");
     assert_null(world.answer);
     assert_int_equal(executor_jobs(world.executor), 0);
 }
@@ -840,6 +855,7 @@ int main(void)
         TEST(test_nothing_leaves_without_a_lease),
         TEST(test_draining_ends_jobs_at_their_next_boundary),
         TEST(test_an_answer_is_heard_out_while_draining),
+        TEST(test_a_change_is_settled_by_its_answer),
         TEST(test_draining_ends_a_finished_step),
         TEST(test_an_abandoned_job_says_nothing_more),
         TEST(test_an_open_outcome_is_journalled_and_looked_into),
