@@ -428,7 +428,8 @@ DROP FUNCTION runtime_recorded(uuid);
 -- What a claimed job has to know beside what jobs_claim tells. Volatile, so that it sees what was committed while the
 -- claim waited for its rows.
 CREATE FUNCTION runtime_recorded(p_subscription uuid)
-RETURNS TABLE (tenant_id text, langflow_key text, ragflow_key text, variables text, variables_due text)
+RETURNS TABLE (tenant_id text, langflow_key text, ragflow_key text, variables text, variables_due text,
+               collection_asked boolean)
 LANGUAGE plpgsql ROWS 1 SET search_path = agent_marketplace, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -442,7 +443,9 @@ BEGIN
             WHERE k.subscription_uuid = p_subscription AND k.product = 'langflow'),
            (SELECT encode(k.sealed, 'hex') FROM agent_runtime_key k
             WHERE k.subscription_uuid = p_subscription AND k.product = 'ragflow'),
-           c.variables, c.due;
+           c.variables, c.due,
+           -- Whatever became of it: what landed late is looked for, though no order wants retrieval any more.
+           EXISTS (SELECT FROM provisioning_effect e WHERE e.subscription_uuid = p_subscription AND e.product = 'ragflow');
 END $$;
 
 REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA agent_marketplace FROM PUBLIC;

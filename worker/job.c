@@ -49,6 +49,7 @@ enum column {
     C_RAGFLOW_KEY,
     C_VARIABLES,
     C_VARIABLES_DUE,
+    C_COLLECTION_ASKED,
 };
 
 static const char *text(const PGresult *res, int row, enum column c)
@@ -140,6 +141,7 @@ struct job *job_from_row(const PGresult *res, int row, int64_t now_mono_ms)
     j->age_ms = number(res, row, C_WAITED);
     j->claimed_ms = now_mono_ms;
     j->takeover = truth(res, row, C_TAKEOVER);
+    j->collection_asked = truth(res, row, C_COLLECTION_ASKED);
     j->credit = number(res, row, C_CREDIT);
     const char *capabilities = text(res, row, C_CAPABILITIES);
     j->rag_recorded = capabilities && strstr(capabilities, "\"rag\"");
@@ -200,7 +202,8 @@ struct facts job_facts(const struct job *j, const struct config *config)
     return (struct facts){
         .named = j->name != NULL,
         .rag = j->rag_recorded,
-        .has_collection = j->collection_id || j->tenant_id || j->open[PRODUCT_RAGFLOW].any,
+        .has_collection =
+            j->collection_id || j->tenant_id || j->collection_asked || j->open[PRODUCT_RAGFLOW].any,
         .keep_history = config->retention_chat_history_ms > 0,
         .waldur = false,
     };

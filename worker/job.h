@@ -58,7 +58,8 @@ struct job {
     char *tenant_id;                /* the account at RAGFlow whose the collection is */
     char *sealed_keys[PRODUCT_MAX]; /* of accounts at the products, in hex; account.h */
     bool rag_recorded;
-    char *variables;      /* a JSON object; NULL while nothing is recorded */
+    bool collection_asked; /* a change at RAGFlow was ever intended for it */
+    char *variables;       /* a JSON object; NULL while nothing is recorded */
     cJSON *variables_due; /* names of those that an order changed, not yet in the workspace; NULL */
     struct open_effect {
         bool any, update;

@@ -94,7 +94,7 @@ struct action {
 struct facts {
     bool named;          /* AgentConfig has a row: something may exist upstream */
     bool rag;            /* the subscription uses retrieval */
-    bool has_collection; /* one is recorded, or an effect on one is open */
+    bool has_collection; /* one is recorded, or was ever asked for: it may have landed late */
     bool keep_history;   /* chat history outlives the termination */
     bool waldur;         /* there is a Waldur to tell */
 };

@@ -1294,7 +1294,17 @@ class Effects(Base):
         self.assertEqual(self.db.job(held[0])["state"], "running")
         self.assertEqual(self.db.one("SELECT * FROM runtime_recorded(%s)", s),
                          {"tenant_id": "tenant", "langflow_key": SEALED.hex(), "ragflow_key": None, "variables": "{}",
-                          "variables_due": "[]"})
+                          "variables_due": "[]", "collection_asked": False})
+
+    def test_a_collection_that_was_asked_for_is_known_for_good(self):
+        s, held = self.db.running(self.owner)
+        asked = lambda: self.db.one("SELECT collection_asked FROM runtime_recorded(%s)", s)["collection_asked"]
+        self.db.intend(held)
+        self.assertFalse(asked())
+        _, effect = self.db.intend(held, product="ragflow")
+        self.assertTrue(asked())
+        self.assertTrue(self.settle(effect, held[2], "refused"))
+        self.assertTrue(asked())
 
     def test_a_step_records_all_that_is_there(self):
         s, held = self.db.running(self.owner)

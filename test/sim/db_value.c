@@ -346,6 +346,7 @@ static PGresAttDesc claim_columns[] = {
     {.name = "ragflow_key"},
     {.name = "variables"},
     {.name = "variables_due"},
+    {.name = "collection_asked"},
 };
 
 #define COLUMNS(...)                                                                               \

@@ -522,6 +522,15 @@ static void put_config(struct db *db, PGresult *res, int row, const struct confi
     db_put(res, row, 35, c ? (c->variables_due ? c->variables_due : "[]") : NULL);
 }
 
+static bool collection_asked(const struct subscription_row *s)
+{
+    const struct effect_row *e = s->last_effect;
+    while (e && !str_eq(e->pub.product, product_name(PRODUCT_RAGFLOW))) {
+        e = e->older;
+    }
+    return e != NULL;
+}
+
 static void put_open(const struct db *db, PGresult *res, int row, const struct subscription_row *s)
 {
     for (int p = 0; p < PRODUCT_MAX; p++) {
@@ -555,6 +564,7 @@ static void put_job(struct db *db, PGresult *res, int row, const struct job_row 
     put_open(db, res, row, j->subscription);
     db_put(res, row, 29, j->lane->name);
     db_put_i64(res, row, 30, j->credit);
+    db_put_bool(res, row, 36, collection_asked(j->subscription));
 }
 
 static void claim(struct db *db, struct claim *c)
