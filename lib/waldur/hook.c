@@ -10,8 +10,7 @@
 
 #include "base/clock.h"
 #include "base/str.h"
-
-enum { WORD_MAX = 32 }; /* longer than any type or state */
+#include "waldur/native.h"
 
 /* Members of a form, as paths of json_get; NULL: the form has none. */
 struct form {
@@ -40,21 +39,6 @@ struct word {
     const char *text;
     int value;
 };
-
-static const struct word types[] = {{"create", HOOK_TYPE_CREATE},
-                                    {"update", HOOK_TYPE_UPDATE},
-                                    {"terminate", HOOK_TYPE_TERMINATE},
-                                    {"restore", HOOK_TYPE_RESTORE}};
-
-static const struct word states[] = {{"pending-consumer", HOOK_STATE_PENDING_CONSUMER},
-                                     {"pending-provider", HOOK_STATE_PENDING_PROVIDER},
-                                     {"pending-project", HOOK_STATE_PENDING_PROJECT},
-                                     {"pending-start-date", HOOK_STATE_PENDING_START_DATE},
-                                     {"executing", HOOK_STATE_EXECUTING},
-                                     {"done", HOOK_STATE_DONE},
-                                     {"erred", HOOK_STATE_ERRED},
-                                     {"canceled", HOOK_STATE_CANCELED},
-                                     {"rejected", HOOK_STATE_REJECTED}};
 
 /* M24's names, and what was added by 2026. Those of a resource stand without their common
  * beginning. */
@@ -96,93 +80,24 @@ static int find(const struct word *words, size_t n, const char *text)
     return 0;
 }
 
-/* REST says "pending-provider" where a message says "pending provider" and a display may say either
- * with a capital. */
-static void fold(const char *text, char out[WORD_MAX])
-{
-    (void)str_copy(out, WORD_MAX, text);
-    for (char *p = out; *p; p++) {
-        *p = (char)(*p >= 'A' && *p <= 'Z' ? *p - 'A' + 'a' : *p == ' ' || *p == '_' ? '-' : *p);
-    }
-}
-
 /* ---- members ---- */
-
-static int refuse(struct json_fault *fault, const char *path, const char *reason)
-{
-    char pointer[JSON_POINTER_MAX] = "", token[64];
-    while (*path) {
-        size_t n = strcspn(path, ".");
-        (void)str_copy(token, n + 1 < sizeof(token) ? n + 1 : sizeof(token), path);
-        json_pointer_push(pointer, token);
-        path += n + (path[n] == '.');
-    }
-    return json_refuse(fault, pointer, "%s", reason);
-}
-
-/* *text is NULL where nothing is given: not there, null, "", or Python's None as text. */
-static int read_text(const cJSON *tree, const char *path, const char **text,
-                     struct json_fault *fault)
-{
-    *text = NULL;
-    if (!path) {
-        return 0;
-    }
-    const cJSON *member = json_get(tree, path);
-    *text = cJSON_GetStringValue(member);
-    if (member && !*text && !cJSON_IsNull(member)) {
-        return refuse(fault, path, "must be a string");
-    }
-    if (*text && (!**text || str_eq(*text, "None"))) {
-        *text = NULL;
-    }
-    return 0;
-}
-
-static int read_uuid(const cJSON *tree, const char *path, char out[UUID_TEXT],
-                     struct json_fault *fault)
-{
-    const char *text = NULL;
-    if (read_text(tree, path, &text, fault)) {
-        return -1;
-    }
-    if (text && !uuid_parse(text, strlen(text), out)) {
-        return refuse(fault, path, "must be a UUID, with or without dashes");
-    }
-    return 0;
-}
-
-static int read_word(const cJSON *tree, const char *path, const struct word *words, size_t n,
-                     int *out, struct json_fault *fault)
-{
-    char folded[WORD_MAX];
-    const char *text = NULL;
-    if (read_text(tree, path, &text, fault)) {
-        return -1;
-    }
-    if (text) {
-        fold(text, folded);
-        *out = find(words, n, folded);
-    }
-    return 0;
-}
 
 static int read_members(const cJSON *tree, const struct form *f, struct hook *h,
                         struct json_fault *fault)
 {
-    int type = HOOK_TYPE_UNKNOWN, state = HOOK_STATE_UNKNOWN;
-    if (read_uuid(tree, f->order, h->order_uuid, fault) ||
-        read_uuid(tree, f->resource, h->resource_uuid, fault) ||
-        read_uuid(tree, f->offering, h->offering_uuid, fault) ||
-        read_uuid(tree, f->project, h->project_uuid, fault) ||
-        read_uuid(tree, f->customer, h->customer_uuid, fault) ||
-        read_uuid(tree, f->key, h->api_key_uuid, fault) ||
-        read_word(tree, f->type, types, ARRAY_LEN(types), &type, fault) ||
-        read_word(tree, f->state, states, ARRAY_LEN(states), &state, fault)) {
+    const char *type = NULL, *state = NULL;
+    if (waldur_read_uuid(tree, f->order, h->order_uuid, fault) ||
+        waldur_read_uuid(tree, f->resource, h->resource_uuid, fault) ||
+        waldur_read_uuid(tree, f->offering, h->offering_uuid, fault) ||
+        waldur_read_uuid(tree, f->project, h->project_uuid, fault) ||
+        waldur_read_uuid(tree, f->customer, h->customer_uuid, fault) ||
+        waldur_read_uuid(tree, f->key, h->api_key_uuid, fault) ||
+        waldur_read_text(tree, f->type, &type, fault) ||
+        waldur_read_text(tree, f->state, &state, fault)) {
         return -1;
     }
-    h->order_type = (enum hook_order_type)type;
-    h->order_state = (enum hook_order_state)state;
+    h->order_type = waldur_order_type_parse(type);
+    h->order_state = waldur_order_state_parse(state);
     return 0;
 }
 
@@ -194,13 +109,13 @@ static int check_subject(const struct form *f, const struct hook *h, struct json
     case HOOK_ORDER_MOVED:
     case HOOK_ORDER_APPROVED:
     case HOOK_ORDER_CLOSED:
-        return order ? 0 : refuse(fault, f->order, "is required");
+        return order ? 0 : waldur_refuse(fault, f->order, "is required");
     case HOOK_RESOURCE_REQUESTED:
     case HOOK_RESOURCE_CHANGED:
     case HOOK_KEY_ROTATION:
-        return resource ? 0 : refuse(fault, f->resource, "is required");
+        return resource ? 0 : waldur_refuse(fault, f->resource, "is required");
     case HOOK_UNLINKED:
-        return order || resource ? 0 : refuse(fault, f->resource, "is required");
+        return order || resource ? 0 : waldur_refuse(fault, f->resource, "is required");
     case HOOK_OTHER:
     case HOOK_KIND_MAX:
         break;
@@ -225,14 +140,14 @@ static enum hook_kind kind_of_event(const char *type)
 static int read_created(const cJSON *tree, struct hook *h, struct json_fault *fault)
 {
     const char *created = NULL;
-    if (read_text(tree, "created", &created, fault)) {
+    if (waldur_read_text(tree, "created", &created, fault)) {
         return -1;
     }
     if (!created) {
-        return refuse(fault, "created", "is required");
+        return waldur_refuse(fault, "created", "is required");
     }
     if (!clock_parse(created, strlen(created), &h->created_us)) {
-        return refuse(fault, "created", "must be a date and time with an offset (RFC 3339)");
+        return waldur_refuse(fault, "created", "must be a date and time with an offset (RFC 3339)");
     }
     return 0;
 }
@@ -240,18 +155,18 @@ static int read_created(const cJSON *tree, struct hook *h, struct json_fault *fa
 static int read_webhook(const cJSON *tree, struct hook *h, struct json_fault *fault)
 {
     const char *type = NULL;
-    if (read_text(tree, "event_type", &type, fault)) {
+    if (waldur_read_text(tree, "event_type", &type, fault)) {
         return -1;
     }
     if (!type) {
-        return refuse(fault, "event_type", "is required");
+        return waldur_refuse(fault, "event_type", "is required");
     }
     if (!json_get(tree, "context")) {
-        return refuse(fault, "context", "is required");
+        return waldur_refuse(fault, "context", "is required");
     }
     if (!cJSON_IsObject(json_get(tree, "context"))) {
-        return refuse(fault, "context",
-                      "must be an object; the hook's content type in Waldur has to be json");
+        return waldur_refuse(fault, "context",
+                             "must be an object; the hook's content type in Waldur has to be json");
     }
     h->kind = kind_of_event(type);
     if (read_created(tree, h, fault)) {
@@ -266,22 +181,22 @@ static int read_webhook(const cJSON *tree, struct hook *h, struct json_fault *fa
 
 /* ---- messages ---- */
 
-static enum hook_kind kind_of_state(enum hook_order_state state)
+static enum hook_kind kind_of_state(enum waldur_order_state state)
 {
     switch (state) {
-    case HOOK_STATE_EXECUTING:
+    case WALDUR_ORDER_EXECUTING:
         return HOOK_ORDER_APPROVED;
-    case HOOK_STATE_DONE:
-    case HOOK_STATE_ERRED:
-    case HOOK_STATE_CANCELED:
-    case HOOK_STATE_REJECTED:
+    case WALDUR_ORDER_DONE:
+    case WALDUR_ORDER_ERRED:
+    case WALDUR_ORDER_CANCELED:
+    case WALDUR_ORDER_REJECTED:
         return HOOK_ORDER_CLOSED;
-    case HOOK_STATE_UNKNOWN:
-    case HOOK_STATE_PENDING_CONSUMER:
-    case HOOK_STATE_PENDING_PROVIDER:
-    case HOOK_STATE_PENDING_PROJECT:
-    case HOOK_STATE_PENDING_START_DATE:
-    case HOOK_STATE_MAX:
+    case WALDUR_ORDER_UNKNOWN:
+    case WALDUR_ORDER_PENDING_CONSUMER:
+    case WALDUR_ORDER_PENDING_PROVIDER:
+    case WALDUR_ORDER_PENDING_PROJECT:
+    case WALDUR_ORDER_PENDING_START_DATE:
+    case WALDUR_ORDER_MAX:
         break;
     }
     return HOOK_ORDER_MOVED;
@@ -304,7 +219,7 @@ static const char *object_of(const cJSON *tree, const char *said)
 static int read_message(const cJSON *tree, struct hook *h, struct json_fault *fault)
 {
     const char *said = NULL;
-    if (read_text(tree, "object_type", &said, fault)) {
+    if (waldur_read_text(tree, "object_type", &said, fault)) {
         return -1;
     }
     const char *object = object_of(tree, said);
@@ -355,4 +270,17 @@ int hook_decode(const void *body, size_t n, struct hook *out, struct json_fault 
         *out = h;
     }
     return rc;
+}
+
+int hook_of_event(const cJSON *event, struct hook *out, struct json_fault *fault)
+{
+    struct hook h = {.kind = HOOK_OTHER, .created_us = -1};
+    if (!cJSON_IsObject(event)) {
+        return json_refuse(fault, "", "must be an object");
+    }
+    if (read_webhook(event, &h, fault)) {
+        return -1;
+    }
+    *out = h;
+    return 0;
 }

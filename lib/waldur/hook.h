@@ -19,6 +19,7 @@
 
 #include "base/json.h"
 #include "base/uuid.h"
+#include "waldur/terms.h"
 
 enum { HOOK_BYTES_MAX = 1024 * 1024, HOOK_DEPTH_MAX = 32 };
 
@@ -34,34 +35,11 @@ enum hook_kind {
     HOOK_KIND_MAX
 };
 
-enum hook_order_type {
-    HOOK_TYPE_UNKNOWN,
-    HOOK_TYPE_CREATE,
-    HOOK_TYPE_UPDATE,
-    HOOK_TYPE_TERMINATE,
-    HOOK_TYPE_RESTORE,
-    HOOK_TYPE_MAX
-};
-
-enum hook_order_state {
-    HOOK_STATE_UNKNOWN,
-    HOOK_STATE_PENDING_CONSUMER,
-    HOOK_STATE_PENDING_PROVIDER,
-    HOOK_STATE_PENDING_PROJECT,
-    HOOK_STATE_PENDING_START_DATE,
-    HOOK_STATE_EXECUTING,
-    HOOK_STATE_DONE,
-    HOOK_STATE_ERRED,
-    HOOK_STATE_CANCELED,
-    HOOK_STATE_REJECTED,
-    HOOK_STATE_MAX
-};
-
 /* UUIDs are canonical, "" where none was given. */
 struct hook {
     enum hook_kind kind;
-    enum hook_order_type order_type;
-    enum hook_order_state order_state;
+    enum waldur_order_type order_type;
+    enum waldur_order_state order_state;
     char order_uuid[UUID_TEXT];    /* always there for HOOK_ORDER_... */
     char resource_uuid[UUID_TEXT]; /* always there for HOOK_RESOURCE_... and HOOK_KEY_ROTATION;
                                       HOOK_UNLINKED has one of the two */
@@ -77,5 +55,7 @@ struct hook {
  * then untouched. fault->internal: memory ended, and nothing is said of the body.
  */
 int hook_decode(const void *body, size_t n, struct hook *out, struct json_fault *fault);
+/* The same of an event as REST lists it, which has a webhook's form. */
+int hook_of_event(const cJSON *event, struct hook *out, struct json_fault *fault);
 
 #endif

@@ -17,8 +17,8 @@ static void check_hook(const struct hook *h)
                  h->kind == HOOK_ORDER_CLOSED;
     bool resource = h->kind == HOOK_RESOURCE_REQUESTED || h->kind == HOOK_RESOURCE_CHANGED ||
                     h->kind == HOOK_KEY_ROTATION;
-    HOLDS(h->kind < HOOK_KIND_MAX && h->order_type < HOOK_TYPE_MAX);
-    HOLDS(h->order_state < HOOK_STATE_MAX);
+    HOLDS(h->kind < HOOK_KIND_MAX && h->order_type < WALDUR_TYPE_MAX);
+    HOLDS(h->order_state < WALDUR_ORDER_MAX);
     HOLDS(uuid_or_none(h->order_uuid) && uuid_or_none(h->resource_uuid));
     HOLDS(uuid_or_none(h->offering_uuid) && uuid_or_none(h->project_uuid));
     HOLDS(uuid_or_none(h->customer_uuid) && uuid_or_none(h->api_key_uuid));

@@ -77,8 +77,8 @@ static void a_webhook_is_read_whole(void **state)
         "\"None\",\"project_uuid\":\"" OTHER "\",\"project_end_date\":\"None\","
         "\"customer_uuid\":\"None\"}}");
     assert_int_equal(h.kind, HOOK_ORDER_APPROVED);
-    assert_int_equal(h.order_type, HOOK_TYPE_CREATE);
-    assert_int_equal(h.order_state, HOOK_STATE_EXECUTING);
+    assert_int_equal(h.order_type, WALDUR_TYPE_CREATE);
+    assert_int_equal(h.order_state, WALDUR_ORDER_EXECUTING);
     assert_string_equal(h.order_uuid, ORDER);
     assert_string_equal(h.resource_uuid, SUB);
     assert_string_equal(h.offering_uuid, OTHER);
@@ -147,8 +147,8 @@ static void a_message_is_read_whole(void **state)
         "\",\"resource_backend_id\":\"\",\"resource_name\":\"ws\",\"project_uuid\":\"" OTHER_HEX
         "\",\"attributes\":{\"deep\":[[1]]},\"limits\":{},\"plan_uuid\":null}");
     assert_int_equal(h.kind, HOOK_ORDER_MOVED);
-    assert_int_equal(h.order_type, HOOK_TYPE_TERMINATE);
-    assert_int_equal(h.order_state, HOOK_STATE_PENDING_PROVIDER);
+    assert_int_equal(h.order_type, WALDUR_TYPE_TERMINATE);
+    assert_int_equal(h.order_state, WALDUR_ORDER_PENDING_PROVIDER);
     assert_string_equal(h.order_uuid, ORDER);
     assert_string_equal(h.resource_uuid, SUB);
     assert_string_equal(h.offering_uuid, OTHER);
@@ -163,33 +163,35 @@ static void messages_are_told_apart(void **state)
     static const struct {
         const char *body;
         enum hook_kind kind;
-        enum hook_order_state state;
+        enum waldur_order_state state;
     } messages[] = {
         /* the older form */
         {"{" ORDER_GIVEN ",\"order_state\":\"executing\"}", HOOK_ORDER_APPROVED,
-         HOOK_STATE_EXECUTING},
+         WALDUR_ORDER_EXECUTING},
         {"{" ORDER_GIVEN ",\"order_state\":\"Pending-Consumer\",\"sequence_number\":3}",
-         HOOK_ORDER_MOVED, HOOK_STATE_PENDING_CONSUMER},
-        {"{" ORDER_GIVEN ",\"order_state\":\"done\"}", HOOK_ORDER_CLOSED, HOOK_STATE_DONE},
-        {"{" ORDER_GIVEN ",\"order_state\":\"erred\"}", HOOK_ORDER_CLOSED, HOOK_STATE_ERRED},
-        {"{" ORDER_GIVEN ",\"order_state\":\"canceled\"}", HOOK_ORDER_CLOSED, HOOK_STATE_CANCELED},
-        {"{" ORDER_GIVEN ",\"order_state\":\"rejected\"}", HOOK_ORDER_CLOSED, HOOK_STATE_REJECTED},
+         HOOK_ORDER_MOVED, WALDUR_ORDER_PENDING_CONSUMER},
+        {"{" ORDER_GIVEN ",\"order_state\":\"done\"}", HOOK_ORDER_CLOSED, WALDUR_ORDER_DONE},
+        {"{" ORDER_GIVEN ",\"order_state\":\"erred\"}", HOOK_ORDER_CLOSED, WALDUR_ORDER_ERRED},
+        {"{" ORDER_GIVEN ",\"order_state\":\"canceled\"}", HOOK_ORDER_CLOSED,
+         WALDUR_ORDER_CANCELED},
+        {"{" ORDER_GIVEN ",\"order_state\":\"rejected\"}", HOOK_ORDER_CLOSED,
+         WALDUR_ORDER_REJECTED},
         {"{" ORDER_GIVEN ",\"order_state\":\"pending start_date\"}", HOOK_ORDER_MOVED,
-         HOOK_STATE_PENDING_START_DATE},
+         WALDUR_ORDER_PENDING_START_DATE},
         {"{" ORDER_GIVEN ",\"order_state\":\"a state of another year, and a long one\"}",
-         HOOK_ORDER_MOVED, HOOK_STATE_UNKNOWN},
-        {"{" ORDER_GIVEN "}", HOOK_ORDER_MOVED, HOOK_STATE_UNKNOWN},
+         HOOK_ORDER_MOVED, WALDUR_ORDER_UNKNOWN},
+        {"{" ORDER_GIVEN "}", HOOK_ORDER_MOVED, WALDUR_ORDER_UNKNOWN},
         {"{\"object_type\":\"resource\",\"resource_uuid\":\"" SUB "\",\"resource_state\":\"OK\"}",
-         HOOK_RESOURCE_CHANGED, HOOK_STATE_UNKNOWN},
-        {"{\"resource_uuid\":\"" SUB "\"}", HOOK_RESOURCE_CHANGED, HOOK_STATE_UNKNOWN},
+         HOOK_RESOURCE_CHANGED, WALDUR_ORDER_UNKNOWN},
+        {"{\"resource_uuid\":\"" SUB "\"}", HOOK_RESOURCE_CHANGED, WALDUR_ORDER_UNKNOWN},
         {"{\"action\":\"rotate\",\"resource_uuid\":\"" SUB "\",\"resource_backend_id\":\"b\","
          "\"api_key_uuid\":\"" OTHER_HEX "\",\"client_id\":\"c\"}",
-         HOOK_KEY_ROTATION, HOOK_STATE_UNKNOWN},
+         HOOK_KEY_ROTATION, WALDUR_ORDER_UNKNOWN},
         {"{\"object_type\":\"resource_api_key_rotation\",\"resource_uuid\":\"" SUB "\"}",
-         HOOK_KEY_ROTATION, HOOK_STATE_UNKNOWN},
+         HOOK_KEY_ROTATION, WALDUR_ORDER_UNKNOWN},
         /* an event_type may stand beside */
         {"{\"object_type\":\"order\",\"event_type\":7," ORDER_GIVEN "}", HOOK_ORDER_MOVED,
-         HOOK_STATE_UNKNOWN},
+         WALDUR_ORDER_UNKNOWN},
     };
     for (size_t i = 0; i < ARRAY_LEN(messages); i++) {
         struct hook h = taken(messages[i].body);
@@ -211,15 +213,15 @@ static void types_are_told_apart(void **state)
     (void)state;
     static const struct {
         const char *text;
-        enum hook_order_type type;
-    } types[] = {{"\"Create\"", HOOK_TYPE_CREATE},
-                 {"\"UPDATE\"", HOOK_TYPE_UPDATE},
-                 {"\"Terminate\"", HOOK_TYPE_TERMINATE},
-                 {"\"restore\"", HOOK_TYPE_RESTORE},
-                 {"\"None\"", HOOK_TYPE_UNKNOWN},
-                 {"\"Creates\"", HOOK_TYPE_UNKNOWN},
-                 {"null", HOOK_TYPE_UNKNOWN},
-                 {"\"\"", HOOK_TYPE_UNKNOWN}};
+        enum waldur_order_type type;
+    } types[] = {{"\"Create\"", WALDUR_TYPE_CREATE},
+                 {"\"UPDATE\"", WALDUR_TYPE_UPDATE},
+                 {"\"Terminate\"", WALDUR_TYPE_TERMINATE},
+                 {"\"restore\"", WALDUR_TYPE_RESTORE},
+                 {"\"None\"", WALDUR_TYPE_UNKNOWN},
+                 {"\"Creates\"", WALDUR_TYPE_UNKNOWN},
+                 {"null", WALDUR_TYPE_UNKNOWN},
+                 {"\"\"", WALDUR_TYPE_UNKNOWN}};
     for (size_t i = 0; i < ARRAY_LEN(types); i++) {
         char body[512];
         snprintf(body, sizeof(body), APPROVED(ORDER_GIVEN ",\"order_get_type_display\":%s"),
