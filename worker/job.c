@@ -190,7 +190,7 @@ struct facts job_facts(const struct job *j, const struct config *config)
         .rag = j->rag_recorded,
         .has_collection = j->collection_id || j->tenant_id || j->open[PRODUCT_RAGFLOW].any,
         .keep_history = config->retention_chat_history_ms > 0,
-        .waldur = false,
+        .waldur = config->waldur_url != NULL,
     };
 }
 

@@ -161,8 +161,8 @@ const struct pg_statement statements[STATEMENT_MAX] = {
                            7},
     [S_WALDUR_SWEEP_BEGIN] =
         {"waldur_sweep_begin",
-         "SELECT fence, modified_from FROM agent_marketplace.waldur_sweep_begin($1::uuid, "
-         "$2::bigint, $3::bigint)",
+         "SELECT fence, (extract(epoch FROM modified_from) * 1000000)::bigint FROM "
+         "agent_marketplace.waldur_sweep_begin($1::uuid, $2::bigint, $3::bigint)",
          3},
     [S_WALDUR_SWEEP_ORDERS] =
         {"waldur_sweep_orders",
