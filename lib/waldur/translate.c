@@ -33,8 +33,22 @@ static void refuse(struct maker *m, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(m->reason, WALDUR_REASON_MAX, fmt, ap);
     va_end(ap);
-    /* It may have been cut within a character. */
-    m->reason[str_utf8_cut(m->reason, strlen(m->reason), WALDUR_REASON_MAX - 1)] = '\0';
+}
+
+enum { QUOTE_MAX = 100 };
+
+struct quote {
+    char text[QUOTE_MAX + 1];
+};
+
+/* What a reason quotes of it. */
+static struct quote quote(const char *text)
+{
+    struct quote q;
+    size_t n = str_utf8_cut(text, strlen(text), QUOTE_MAX);
+    memcpy(q.text, text, n);
+    q.text[n] = '\0';
+    return q;
 }
 
 static void out_of_memory(struct maker *m)
@@ -173,9 +187,9 @@ static void put_plan(struct maker *m)
     }
     if (!tier) {
         refuse(m,
-               "plan \"%.100s\" (%s) is no tier; name its tier (free, plus, pro or enterprise) "
+               "plan \"%s\" (%s) is no tier; name its tier (free, plus, pro or enterprise) "
                "under waldur.plans",
-               name, uuid[0] ? uuid : "no UUID");
+               quote(name).text, uuid[0] ? uuid : "no UUID");
         return;
     }
     put_text(m, within(m, m->data, "plan"), "tier", tier);
@@ -208,7 +222,7 @@ static bool whole(const cJSON *number, int64_t *out)
 
 static void attribute_is(struct maker *m, const char *name, const char *wanted)
 {
-    refuse(m, "attribute \"%.100s\" has to be %s", name, wanted);
+    refuse(m, "attribute \"%s\" has to be %s", quote(name).text, wanted);
 }
 
 static void put_variable(struct maker *m, const char *name, const char *as)
@@ -353,7 +367,7 @@ static void put_mapping(struct maker *m, const struct waldur_mapping *mapping)
         cJSON_DeleteItemFromObjectCaseSensitive(object, member->name);
         member->put(m, object, member->name, mapping->attribute, value);
     } else {
-        refuse(m, "\"%.100s\" is nothing that an attribute can become", mapping->member);
+        refuse(m, "\"%s\" is nothing that an attribute can become", quote(mapping->member).text);
     }
 }
 
@@ -369,7 +383,7 @@ static void put_rate(struct maker *m)
         return;
     }
     if (!whole(limit, &rate) || rate < 1 || rate > 999999999) {
-        refuse(m, "limit \"%.100s\" has to be 1 to 999999999 requests a minute", component);
+        refuse(m, "limit \"%s\" has to be 1 to 999999999 requests a minute", quote(component).text);
         return;
     }
     snprintf(text, sizeof(text), "%lld/minute", (long long)rate);

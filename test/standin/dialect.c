@@ -3,7 +3,8 @@
 #include "base/str.h"
 
 static const struct dialect *const dialects[] = {&dialect_workspaces, &dialect_collections,
-                                                 &dialect_ragflow, &dialect_langflow};
+                                                 &dialect_ragflow, &dialect_langflow,
+                                                 &dialect_waldur};
 
 const struct dialect *dialect_find(const char *name)
 {

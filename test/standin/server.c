@@ -657,7 +657,8 @@ struct endpoint *endpoint_new(struct loop *loop, const struct endpoint_options *
     bool whole = e->store && e->faults && e->journal;
     if (!whole)
         err_nomem(err);
-    if (!whole || parse_listen(options->listen, &e->address, err) < 0 || start_daemon(e, err) < 0 ||
+    bool ready = whole && (!e->dialect->attach || e->dialect->attach(e->store, loop, err) == 0);
+    if (!ready || parse_listen(options->listen, &e->address, err) < 0 || start_daemon(e, err) < 0 ||
         open_socket(e, err) < 0) {
         endpoint_free(e);
         return NULL;

@@ -1,8 +1,8 @@
 /*
  * The stand-in upstreams: one program that plays the platform's facade, "workspaces" (Langflow's
- * side) or "collections" (RAGFlow's), and the products themselves, with fault injection under
- * /admin. An endpoint is one dialect on one port with objects, fault rules and a request log of its
- * own. Everything is in memory; one loop, no threads.
+ * side) or "collections" (RAGFlow's), the products themselves and Waldur, with fault injection
+ * under /admin. An endpoint is one dialect on one port with objects, fault rules and a request log
+ * of its own. Everything is in memory; one loop, no threads.
  */
 #ifndef STANDIN_STANDIN_H
 #define STANDIN_STANDIN_H
@@ -68,7 +68,10 @@ struct dialect {
     bool own_health;             /* GET /health is the product's own */
     /* profile is one of profiles, or NULL where there are none. NULL when memory ends. */
     void *(*new)(const char *token, const char *profile);
-    void (*free)(void *store); /* NULL allowed */
+    /* What happens later can from then on happen on time and of its own accord. NULL: nothing does.
+     */
+    int (*attach)(void *store, struct loop *loop, struct err *err);
+    void (*free)(void *store); /* NULL allowed; while the loop is still there */
     /* Authorizes the call, performs it and answers. */
     void (*handle)(void *store, const struct call *c, struct reply *out);
     /* POST /admin/objects: puts objects there as somebody else would have. */
@@ -87,6 +90,8 @@ extern const struct dialect dialect_workspaces, dialect_collections;
 extern const struct dialect dialect_ragflow;
 /* Langflow itself (langflow.h). */
 extern const struct dialect dialect_langflow;
+/* Waldur itself (waldur.h). */
+extern const struct dialect dialect_waldur;
 
 /* NULL for a name that is none. */
 const struct dialect *dialect_find(const char *name);

@@ -10,10 +10,12 @@ from .release import use_release
 from .servers import Database, PrivateKafka, PrivatePostgres
 from .stage import Case, Stage, main, say
 from .standin import MARKER, Standin
+from .waldur import WALDUR_PROFILES, Waldur, dashed, undashed
 from .worker import Installation, RevealKey, Worker
 
 __all__ = ["Case", "Database", "Event", "Expected", "FaultyWorker", "Installation", "LANGFLOW_PROFILES", "Langflow",
-           "MARKER", "MODELS", "Native", "PrivateKafka", "PrivatePostgres", "Producer", "RAGFLOW_PROFILES", "Ragflow",
-           "Reader", "RevealKey", "Setup", "Stage", "Standin", "Subscription", "Worker", "breaches", "check_promise",
-           "environment", "eventually", "fault_points", "flow_data", "flow_uuid", "free_port", "main", "say", "seal", "source_dir",
-           "unseal", "use_release", "workdir"]
+           "MARKER", "MODELS", "Native", "PrivateKafka", "PrivatePostgres", "Producer", "RAGFLOW_PROFILES",
+           "Ragflow", "Reader", "RevealKey", "Setup", "Stage", "Standin", "Subscription", "WALDUR_PROFILES",
+           "Waldur", "Worker", "breaches", "check_promise", "dashed", "environment", "eventually", "fault_points",
+           "flow_data", "flow_uuid", "free_port", "main", "say", "seal", "source_dir", "undashed", "unseal",
+           "use_release", "workdir"]
