@@ -381,7 +381,7 @@ BEGIN
             UNION
             SELECT x.resource_uuid FROM waldur_order x
             WHERE x.organization_uuid = v_organization AND x.accepted_at IS NOT NULL AND x.taken_at IS NULL
-              AND x.resource_uuid <> v_resource) y);
+              AND x.resource_uuid <> v_resource AND x.order_uuid <> p_order) y);
         IF n >= p_max THEN
             verdict := 'quota';
             detail := n::text;
@@ -389,7 +389,8 @@ BEGIN
     END IF;
     IF verdict = 'ok' THEN
         PERFORM waldur_learn(p_order, p_facts);
-        UPDATE waldur_order x SET accepted_at = coalesce(accepted_at, now()), reason = NULL, detail = NULL
+        UPDATE waldur_order x SET accepted_at = coalesce(accepted_at, now()), reason = NULL, detail = NULL,
+            phase = CASE WHEN phase IN ('left', 'dropped') THEN 'hinted' ELSE phase END
         WHERE x.order_uuid = p_order;
     END IF;
     RETURN NEXT;

@@ -12,7 +12,6 @@
 #include "base/str.h"
 #include "statements.h"
 #include "store/pg.h"
-#include "waldur/hook.h"
 
 #define HOOKS_PATH "/hooks/waldur/"
 
@@ -125,8 +124,7 @@ static void on_kept(void *ctx, const PGresult *res, const struct err *err)
     free(w);
 }
 
-/* What it is to be kept as; NULL: nothing that is looked at. */
-static const char *kind_of(const struct hook *hook)
+const char *hooks_kind(const struct hook *hook)
 {
     switch (hook->kind) {
     case HOOK_ORDER_MOVED:
@@ -194,7 +192,7 @@ static void handle(void *ctx, struct httpd_request *r, const char *path, const c
         }
         return;
     }
-    const char *kind = kind_of(&hook);
+    const char *kind = hooks_kind(&hook);
     if (!kind) {
         answer(h, r, 202, "ignored", "{\"accepted\":false}\n", now_ms);
     } else if (!pg_is_up(h->pg) || keep(h, r, &hook, kind, now_ms)) {

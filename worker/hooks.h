@@ -16,6 +16,7 @@
 #include "metrics.h"
 #include "net/httpd.h"
 #include "net/loop.h"
+#include "waldur/hook.h"
 
 struct hooks;
 
@@ -31,6 +32,9 @@ struct hooks *hooks_new(struct loop *loop, const struct hooks_options *options, 
 void hooks_free(struct hooks *h);
 /* The configuration was read anew. */
 void hooks_configure(struct hooks *h, const struct config *config);
+
+/* The kind of hint (waldur_hint) that it is kept as; NULL: nothing that is looked at. Static. */
+const char *hooks_kind(const struct hook *hook);
 
 /* To be served; valid as long as h. */
 struct httpd_route hooks_route(struct hooks *h);
