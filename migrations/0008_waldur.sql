@@ -413,6 +413,8 @@ BEGIN
     PERFORM waldur_looked(p_order);
     PERFORM waldur_release(p_order, NULL);
     IF p_phase = 'dropped' THEN
+        DELETE FROM waldur_delivery d WHERE d.subscription_uuid = o.resource_uuid
+            AND NOT EXISTS (SELECT FROM waldur_order x WHERE x.resource_uuid = o.resource_uuid AND x.phase IN ('hinted', 'taken'));
         PERFORM waldur_wake(p_order);
         IF o.phase <> 'dropped' THEN
             PERFORM audit(coalesce((p_facts ->> 'resource')::uuid, o.resource_uuid), o.organization_uuid, NULL, 'waldur',
@@ -846,7 +848,7 @@ $$;
 -- What jobs write
 
 -- Passes where Waldur knows the resource by its frozen name, or does not know the order. Else it asks, and the answer is
--- 'wait': the job is to be held, and is woken.
+-- 'wait': the job is held until it is woken, drop the work.
 CREATE FUNCTION step_announce(p_job bigint, p_owner uuid, p_fence bigint, p_deadline_ms bigint, p_next job_step) RETURNS text
 LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp AS $$
 DECLARE
@@ -869,6 +871,11 @@ BEGIN
     UPDATE waldur_order SET resource_uuid = coalesce(resource_uuid, j.subscription_uuid), due_at = least(due_at, now()),
                             seq = seq + 1
     WHERE order_uuid = j.order_uuid;
+    -- Held in the transaction that asks: nobody can wake it before it sleeps. By itself it comes back for lost wakes alone.
+    IF NOT job_transition(p_job, p_owner, p_fence, 'held', 'worker', p_delay_ms => 60000, p_error_class => 'unavailable',
+                          p_error => 'Waldur has to be told the resource''s backend id first') THEN
+        RAISE EXCEPTION 'job % lost its fence between guard and write', p_job;
+    END IF;
     PERFORM pg_notify('provisioner_orders', '');
     RETURN 'wait';
 END $$;
@@ -901,7 +908,10 @@ BEGIN
     IF v = 'ok' THEN
         INSERT INTO waldur_delivery (prefix, subscription_uuid, sealed)
         SELECT k.prefix, k.subscription_uuid, p_delivery FROM agent_api_key k
-        WHERE k.prefix = p_prefix AND k.revoked_at IS NULL;
+        WHERE k.prefix = p_prefix AND k.revoked_at IS NULL
+          -- Of an order that Waldur does not know nobody will ask for it.
+          AND NOT EXISTS (SELECT FROM provisioning_job j JOIN waldur_order o ON o.order_uuid = j.order_uuid
+                          WHERE j.id = p_job AND o.phase = 'dropped');
     END IF;
     RETURN v;
 END $$;

@@ -136,6 +136,10 @@ void errand_put_off(struct errand *e, const struct err *err)
     struct pg_param p[7];
     char delay[24];
     bool counts = err->class != ERR_THROTTLED && err->class != ERR_UNAUTHORIZED;
+    if (!errand_may(e)) {
+        errand_drop(e); /* not its own trouble: who claims it next goes on at once */
+        return;
+    }
     talk_end(&e->talk);
     snprintf(delay, sizeof(delay), "%" PRId64, delay_ms(e, err));
     log_event(LOG_INFO, e->kind == ERRAND_ORDER ? "order put off" : "key put off",

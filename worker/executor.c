@@ -195,6 +195,9 @@ bool executor_lost(struct job *j, const char *verdict)
         JOB_LOG(j, LOG_DEBUG, "job waits: its runtime has as many as it may");
     } else if (str_eq(verdict, "paused")) {
         JOB_LOG(j, LOG_INFO, "job stopped: it is paused");
+    } else if (str_eq(verdict, "wait")) {
+        JOB_LOG(j, LOG_DEBUG, "job held: Waldur has to be told first");
+        j->executor->o.announce(j->executor->o.ctx);
     } else {
         return false;
     }
@@ -342,16 +345,6 @@ static void finish(struct job *j)
     executor_drop(j);
 }
 
-/* The desk wakes it; this is for lost wakes. */
-static void hold_for_announcement(struct job *j)
-{
-    enum { HOLD_MS = 60 * 1000 };
-    struct err e;
-    err_set(&e, ERR_UNAVAILABLE, "Waldur has to be told the resource's backend id first");
-    j->executor->o.announce(j->executor->o.ctx);
-    executor_hold(j, &e, HOLD_MS);
-}
-
 static void on_step_refused(struct job *j, const struct err *err)
 {
     struct err e;
@@ -382,10 +375,6 @@ static void on_step_written(void *ctx, const PGresult *res, const struct err *er
         return;
     }
     if (executor_lost(j, verdict)) {
-        return;
-    }
-    if (str_eq(verdict, "wait")) {
-        hold_for_announcement(j);
         return;
     }
     metrics_observe(x->o.metrics, M_STEP_SECONDS,

@@ -31,6 +31,7 @@ struct hooks {
     loop_fn *on_hint;
     LIST_HEAD(, waiting) waiting;
     bool enabled;
+    const struct config *config;
     unsigned char digest[DIGEST_BYTES]; /* of the secret */
 };
 
@@ -50,6 +51,7 @@ static void digest(const char *text, unsigned char out[DIGEST_BYTES])
 
 void hooks_configure(struct hooks *h, const struct config *config)
 {
+    h->config = config;
     h->enabled = config->waldur_url && config->waldur_hook_secret;
     if (h->enabled) {
         digest(config->waldur_hook_secret, h->digest);
@@ -193,8 +195,11 @@ static void handle(void *ctx, struct httpd_request *r, const char *path, const c
         return;
     }
     const char *kind = hooks_kind(&hook);
-    if (!kind) {
-        answer(h, r, 202, "ignored", "{\"accepted\":false}\n", now_ms);
+    /* Staff's webhooks tell of every offering there is. Of one that becomes ours the sweep tells.
+     */
+    bool foreign = hook.offering_uuid[0] && !config_offering_of(h->config, hook.offering_uuid);
+    if (!kind || foreign) {
+        answer(h, r, 202, foreign ? "foreign" : "ignored", "{\"accepted\":false}\n", now_ms);
     } else if (!pg_is_up(h->pg) || keep(h, r, &hook, kind, now_ms)) {
         not_now(h, r, now_ms);
     }

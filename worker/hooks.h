@@ -21,7 +21,7 @@
 struct hooks;
 
 struct hooks_options {
-    const struct config *config; /* read now and by hooks_configure; not kept */
+    const struct config *config; /* borrowed until hooks_configure brings another */
     struct metrics *metrics;     /* borrowed */
     void *ctx;
     loop_fn *on_hint; /* one is durable: look soon. NULL allowed */

@@ -38,7 +38,7 @@ enum metric {
     M_DATABASE_STATEMENTS_TOTAL, /* counter */
     M_WALDUR_UP,                 /* gauge     whether Waldur is asked (1) or left alone (0) */
     M_WALDUR_HINTS_TOTAL,        /* counter   source, kind: order closed unlinked resource key
-                                    ignored refused */
+                                    ignored foreign refused */
     M_WALDUR_HOOK_SECONDS,       /* histogram webhook read to answered */
     M_WALDUR_ORDERS,             /* gauge     phase, reason: of those that wait or run */
     M_WALDUR_WAITING,            /* gauge     what: hints, keys */

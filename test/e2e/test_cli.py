@@ -26,7 +26,7 @@ TOPICS = {"events": "cli.events", "dead_letters": "cli.dlq", "outcomes": "cli.ou
 JOB_MEMBERS = {"id", "subscription_uuid", "organization_slug", "runtime_name", "kind", "state", "step", "attempts",
                "next_attempt_at", "error_class", "error", "updated_at"}
 RFC3339 = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")
-COMMANDS = ["run", "migrate", "submit", "jobs", "show", "replay", "cancel", "pause", "resume", "retention",
+COMMANDS = ["run", "migrate", "submit", "jobs", "orders", "backfill", "show", "replay", "cancel", "pause", "resume", "retention",
             "dead-letters", "doctor", "config",
             "graph", "version", "help"]
 

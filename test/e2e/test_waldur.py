@@ -62,6 +62,45 @@ class Life(MarketCase):
         self.assertEqual(m.row(order)["source"], "sweep")
         self.assertEqual(m.row(order)["organization_slug"], m.config(order)["organization_slug"])
 
+    def test_by_backfill(self):
+        """Nobody told, and nobody looked: fetched."""
+        m = self.market(hooks=False)
+        fetched = []
+
+        def fetch():
+            fetched.append(m.program("backfill", "--since", "1h"))
+        # The sweep at the start found nothing; the next one is an hour away.
+        eventually(lambda: m.worker.metrics().get('provisioner_waldur_sweeps_total{result="done"}') == 1, 30, "it has swept")
+        order = m.waldur.order(m.catalogue, state="executing")
+        fetch()
+        m.wait("done", order)
+        self.assertEqual((m.row(order)["source"], fetched[0]["unreadable"]), ("backfill", 0))
+        self.assertGreater(fetched[0]["hints"], 0)
+        m.wait_row(order, phase="reported", told="done")
+        # Once more: nothing is done twice.
+        fetch()
+        eventually(lambda: m.db.value("SELECT count(*) FROM waldur_hint") == 0, 30, "they are looked into")
+        self.assertEqual(m.waldur.told(order.order)["done"], 1)
+        self.assertEqual([j["state"] for j in m.db.jobs(dashed(order.resource))], ["succeeded"])
+        shown = m.program("show", dashed(order.resource))
+        self.assertEqual([(o["phase"], o["told"]) for o in shown["orders"]], [("reported", "done")])
+        self.assertEqual({e["state"] for e in shown["waldur_effects"]}, {"done"})
+
+    def test_doctor(self):
+        m = self.market()
+        found = {f["subject"]: f for f in m.program("doctor", "waldur")["findings"]}
+        self.assertEqual({s: f["level"] for s, f in found.items()},
+                         {"address": "ok", "version": "ok", "credential": "ok", "rights": "ok", "offering": "ok",
+                          "webhook": "ok"})
+        self.assertNotIn(HOOK, json.dumps(found))
+        m.stage.installation.set("offerings.csa.uuid", "0d5f0d0f-7f0c-4a8e-9a66-6a5d4c1b2e10")
+        m.stage.installation.set("waldur.hook_secret", "another-secret-that-nobody-knows")
+        found = {f["subject"]: f["level"] for f in m.program("doctor", "waldur", check=3)["findings"]}
+        self.assertEqual((found["offering"], found["webhook"]), ("bad", "note"))
+        m.stage.installation.set("waldur.token", "no-token")
+        found = m.program("doctor", "waldur", check=3)["findings"]
+        self.assertEqual([(f["subject"], f["level"]) for f in found if f["level"] != "ok"], [("credential", "bad")])
+
     def test_restored(self):
         """The same resource, the same name, a new order."""
         m = self.market()
@@ -137,13 +176,18 @@ class Rules(MarketCase):
         self.assertIn("waldur.plans", self.left(m, order, "settings")["detail"])
 
     def test_foreign(self):
-        m = self.market(sweep="1s")
+        """Another offering's orders are read by nobody who can tell them apart before."""
+        m = self.market()
         other = m.waldur.catalogue(customer="Other", offering="Theirs")
         order = m.waldur.order(other, state="executing")
+        told = 'provisioner_waldur_hints_total{source="webhook",kind="foreign"}'
+        eventually(lambda: m.worker.metrics().get(told, 0) > 0, 30, "it is counted", describe=m.describe)
+        # A hint that does not name the offering leads to a look.
+        m.db.rows("SELECT waldur_hint('order', 'backfill', %s, NULL, NULL)", dashed(order.order))
         row = m.wait_row(order, phase="dropped", reason="foreign")
         self.assertIsNone(row["taken_at"])
-        self.assertEqual([e for e in m.waldur.log() if e["method"] == "POST"], [])
-        self.assertGreater(m.worker.metrics()['provisioner_waldur_dropped_total{reason="foreign"}'], 0)
+        self.assertEqual(m.worker.metrics()['provisioner_waldur_dropped_total{reason="foreign"}'], 1)
+        self.assertEqual((m.waldur.told(order.order)["approved"], m.row(order)["backend_id"]), (0, None))
 
     def test_runtime_down(self):
         """Nothing is approved for a runtime that is known to be away."""
