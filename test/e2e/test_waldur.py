@@ -87,7 +87,9 @@ class Life(MarketCase):
         self.assertEqual({e["state"] for e in shown["waldur_effects"]}, {"done"})
 
     def test_doctor(self):
-        m = self.market()
+        m = self.market(hooks=False)
+        m.waldur.do("POST", "hooks-web/", {"destination_url": m.hook_url(), "content_type": "json",
+                                           "event_types": ["marketplace_order_approved"]})
         found = {f["subject"]: f for f in m.program("doctor", "waldur")["findings"]}
         self.assertEqual({s: f["level"] for s, f in found.items()},
                          {"address": "ok", "version": "ok", "credential": "ok", "rights": "ok", "offering": "ok",
@@ -179,7 +181,8 @@ class Rules(MarketCase):
         """Another offering's orders are read by nobody who can tell them apart before."""
         m = self.market()
         other = m.waldur.catalogue(customer="Other", offering="Theirs")
-        order = m.waldur.order(other, state="executing")
+        order = m.waldur.order(other)
+        m.waldur.act(order.order, "execute")
         told = 'provisioner_waldur_hints_total{source="webhook",kind="foreign"}'
         eventually(lambda: m.worker.metrics().get(told, 0) > 0, 30, "it is counted", describe=m.describe)
         # A hint that does not name the offering leads to a look.
