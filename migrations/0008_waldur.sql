@@ -438,7 +438,9 @@ BEGIN
     END IF;
     SELECT x.id, x.state, x.error_class, s.order_uuid AS wanted_by INTO j
     FROM provisioning_job x JOIN subscription s ON s.uuid = x.subscription_uuid
-    WHERE x.subscription_uuid = o.resource_uuid AND x.order_uuid = p_order AND x.kind <> 'purge'
+    WHERE x.subscription_uuid = o.resource_uuid AND x.order_uuid = p_order
+      -- What happens to a subscription beside its orders bears the number of the last one.
+      AND x.kind NOT IN ('purge', 'suspend', 'resume')
     ORDER BY x.id DESC LIMIT 1;
     IF NOT FOUND THEN
         RETURN;

@@ -303,15 +303,11 @@ static void take_rows(struct desk *d, enum errand_kind kind, const PGresult *res
  * again. */
 static bool stays(struct desk *d, const PGresult *res, const struct err *err)
 {
-    static bool said;
-    if (!res && err->class == ERR_REFUSED) {
-        if (!said) {
-            log_event(LOG_ERROR, "orders cannot be claimed", LOG_S("error", err->msg));
-        }
-        said = true;
-    } else if (res) {
-        said = false;
+    bool trouble = !res && err->class == ERR_REFUSED;
+    if (trouble && !d->trouble) {
+        log_event(LOG_ERROR, "orders cannot be claimed", LOG_S("error", err->msg));
     }
+    d->trouble = trouble || (d->trouble && !res);
     return res && !d->draining && pg_is_up(d->o.pg);
 }
 

@@ -70,6 +70,7 @@ struct desk {
     LIST_HEAD(, errand) errands;
     size_t n_errands;
     bool claiming, claiming_keys, wanted, more, draining, drained_called;
+    bool trouble; /* claims are refused, and it was said */
     struct loop_timer tick, drain;
     loop_fn *drained;
     void *drained_ctx;

@@ -147,7 +147,6 @@ static void on_taken(void *ctx, const PGresult *res, const struct err *err)
         log_event(LOG_INFO, "order taken", LOG_S("order", e->uuid),
                   LOG_S("subscription", e->resource), LOG_S("name", e->backend_id),
                   LOG_S("inbox", verdict));
-        metrics_add(d->o.metrics, M_EVENTS_TOTAL, METRIC_LABELS(verdict), 1);
     }
     errand_drop(e);
     desk_wake(d);

@@ -21,8 +21,8 @@
 
 enum {
     TICK_MIN_MS = 200,
-    TICK_MAX_MS = 2000,
-    ASKED_MS = 5 * 1000, /* between two that are asked for */
+    TICK_MAX_MS = 1000,
+    ASKED_MS = 2 * 1000, /* between two that are asked for */
     UUIDS_MAX = WALDUR_LIST_ROWS_MAX * UUID_TEXT + 16,
 };
 
