@@ -97,10 +97,10 @@ struct config {
     struct config_pair *flows; /* template flows: names and paths, relative ones beside the file */
     size_t n_flows;
     struct config_document *flow_texts; /* one each */
-    char *waldur_url;         /* no trailing slash; NULL: not configured */
-    char *waldur_api;         /* the same, up to and with "/api" */
-    char *waldur_token;       /* secret; set exactly when waldur_url is */
-    char *waldur_auth;        /* "token" | "bearer" */
+    char *waldur_url;                   /* no trailing slash; NULL: not configured */
+    char *waldur_api;                   /* the same, up to and with "/api" */
+    char *waldur_token;                 /* secret; set exactly when waldur_url is */
+    char *waldur_auth;                  /* "token" | "bearer" */
     char *waldur_hook_secret; /* secret, of characters that a URL takes; NULL: no webhooks */
     int64_t waldur_sweep_ms;  /* between two sweeps; default 1 m */
     int64_t waldur_timeout_ms, waldur_concurrency;

@@ -90,8 +90,8 @@ int api_key_make_delivered(const unsigned char reveal_public_key[SECRET_KEY_BYTE
 
 int api_key_delivery_open(const unsigned char master_key[SECRET_KEY_BYTES],
                           const char *subscription, const char *prefix,
-                          const unsigned char *delivery, size_t n,
-                          char clear[SECRET_TEXT_MAX + 1], struct err *err)
+                          const unsigned char *delivery, size_t n, char clear[SECRET_TEXT_MAX + 1],
+                          struct err *err)
 {
     char context[128];
     delivery_context(subscription, prefix, context);

@@ -44,8 +44,8 @@ int api_key_make_delivered(const unsigned char reveal_public_key[SECRET_KEY_BYTE
                            unsigned char delivery[API_KEY_DELIVERY_LEN], struct err *err);
 int api_key_delivery_open(const unsigned char master_key[SECRET_KEY_BYTES],
                           const char *subscription, const char *prefix,
-                          const unsigned char *delivery, size_t n,
-                          char clear[SECRET_TEXT_MAX + 1], struct err *err);
+                          const unsigned char *delivery, size_t n, char clear[SECRET_TEXT_MAX + 1],
+                          struct err *err);
 
 /* For tests and the platform: opens a sealed key with the private half. clear holds API_KEY_LEN
  * + 1. */

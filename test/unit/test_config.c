@@ -191,14 +191,9 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     (void)state;
-    static const char *const names[] = {"c.yaml",
-                                        "master.key",
-                                        "reveal.pub",
-                                        "value",
-                                        "fifo",
-                                        "hook.secret",
-                                        "ragflow-public.pem",
-                                        "flows/customer-support-agent-v1.json"};
+    static const char *const names[] = {
+        "c.yaml", "master.key",  "reveal.pub",         "value",
+        "fifo",   "hook.secret", "ragflow-public.pem", "flows/customer-support-agent-v1.json"};
     char path[128];
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         path_in_dir(path, names[i]);
@@ -882,7 +877,8 @@ static void test_whole(void **state)
          "waldur.hook_secret is set without waldur.url"},
         {MINIMAL "waldur: {hook_secret: \"" PLANTED PLANTED "/\"}\n", "7:23",
          "waldur.hook_secret must be of letters"},
-        {MINIMAL "waldur: {hook_secret: short}\n", "7:23", "waldur.hook_secret must have 16 to 255"},
+        {MINIMAL "waldur: {hook_secret: short}\n", "7:23",
+         "waldur.hook_secret must have 16 to 255"},
         {MINIMAL "waldur: {url: \"http://w\", token: t, keys: waldur}\n", "7:43",
          "waldur.keys: waldur needs secrets.master_key"},
         {MINIMAL "waldur: {plans: {Big: huge}}\n", "7:23", "waldur.plans.Big must be one of free"},
