@@ -542,8 +542,11 @@ class Keys(WaldurBase):
         self.assertEqual(self.keep(again), "inactive")
 
     def test_delivery(self):
-        """A key that Waldur is to hand out is kept until it is told, or until it is valid no more."""
-        for revoked in (False, True):
+        """
+        A key that Waldur is to hand out is kept until it is told, or until it is valid no more. A worker that ended
+        between telling and writing it down has left its intents.
+        """
+        for how in ("told", "revoked", "told before", "never told"):
             resource = new_uuid()
             order, _ = self.taken(resource)
             job = self.db.take_job(self.owner, resource)
@@ -555,11 +558,16 @@ class Keys(WaldurBase):
             self.assertEqual(self.db.step("step_pass", job, None), "ok")
             row = self.claim()[0]
             self.assertEqual((row["delivery_prefix"], bytes.fromhex(row["delivery"])), (prefix, SEALED))
-            if revoked:
+            held = (order, self.owner, row["fence"])
+            if how == "revoked":
                 self.db.rows("UPDATE agent_api_key SET revoked_at = now() WHERE prefix = %s", prefix)
-            else:
-                self.assertEqual(self.told((order, self.owner, row["fence"]), "done", prefix), "ok")
-            self.assertEqual(self.db.value("SELECT count(*) FROM waldur_delivery"), 0)
+            if how == "told before":
+                self.intend(held, "key.report")
+                self.intend(held, "order.done")
+            if how == "never told":
+                self.intend(held, "order.done")
+            self.assertEqual(self.told(held, "done", prefix if how == "told" else None), "ok")
+            self.assertEqual(self.db.value("SELECT count(*) FROM waldur_delivery"), 1 if how == "never told" else 0, how)
 
 
 class Sweeps(WaldurBase):

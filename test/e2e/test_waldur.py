@@ -9,7 +9,7 @@ import http.client
 import json
 import time
 
-from harness import MarketCase, Subscription, WALDUR_PROFILES, dashed, eventually, main, say
+from harness import Expected, MarketCase, Subscription, WALDUR_PROFILES, dashed, eventually, main, say
 from harness.market import HOOK, TOKEN
 
 
@@ -283,6 +283,38 @@ class Failure(MarketCase):
         m.waldur.clear_faults()
         m.wait("done", order, timeout=90)
         self.assertEqual(len(m.worker.logs(level="error")), 1)
+
+
+class Storm(MarketCase):
+    def test_killed_and_unheard(self):
+        """
+        Webhooks lost and repeated, answers of Waldur's lost, replicas killed: every order is approved, announced, carried
+        out and reported once, and every key is where it belongs.
+        """
+        m = self.market(workers=2, sweep="1s", overrides={"waldur.keys": "waldur", "worker.lease": "3s"})
+        m.waldur.settings(drop=0.3, duplicate=0.2, window_ms=200, seed=7)
+        m.waldur.fault("lose_reply", every=True, probability=0.08, seed=11, path_prefix="/api/")
+        orders = m.waldur.orders_in_bulk(m.catalogue, 24)
+        for i in range(4):
+            time.sleep(1.5)
+            worker = m.stage.workers[i % 2]
+            worker.kill()
+            worker.start(ready=False)
+        m.waldur.clear_faults()
+        m.wait("done", *orders, timeout=180)
+        for order in orders:
+            m.wait_row(order, phase="reported", told="done")
+            told = m.waldur.told(order.order)
+            self.assertEqual((told["done"], told["done_refused"], told["erred"], told["erred_late"], told["erred_refused"]),
+                             (1, 0, 0, 0, 0), order)
+            self.assertEqual(m.waldur.resource_details(order.resource)["backend_id"], m.config(order)["name"])
+            keys = m.waldur.keys(order.resource)
+            self.assertEqual([k["client_id"] for k in keys], [m.config(order)["api_key"]], order)
+        self.assertEqual(m.db.value("SELECT count(*) FROM waldur_delivery"), 0)
+        self.assertEqual(m.db.value("SELECT count(*) FROM subscription_event"), len(orders))
+        expected = {dashed(o.resource): Expected(True, True, m.config(o)["name"]) for o in orders}
+        m.stage.promise(expected)
+        m.assert_no_secrets()
 
 
 class Keys(MarketCase):
