@@ -79,6 +79,9 @@ static const char *obstacle(const struct waldur_order *o)
     if (o->type == WALDUR_TYPE_UNKNOWN) {
         return "the order is of a type that is not known here; a newer worker may know it";
     }
+    if (!o->offering_uuid[0]) {
+        return "the order does not tell its offering (offering_uuid)";
+    }
     if (ends_by_itself(o->offering_type)) {
         return "Waldur ends the orders of offerings of this type by itself, provisioned or not; "
                "make the offering one of type Marketplace.Slurm (site agent)";

@@ -146,6 +146,9 @@ static void feed_list(struct key_op *k, const struct exchange_response *r,
     case KEYS_NONE_HERE:
         end(k, WALDUR_KEY_NOT_SUPPORTED, &k->at);
         return;
+    case KEYS_DOUBT:
+        k->op.wait_ms = k->op.access.settle_ms;
+        return;
     case KEYS_FAILED:
         return;
     }

@@ -60,20 +60,20 @@ static int read_rows(const cJSON *array, const char *resource,
     return 0;
 }
 
-/* What a 404 means depends on the page: of the first there is always one where there are keys. */
-static enum keys_read without_page(struct waldur_op *op, int page, struct waldur_outcome *out)
+enum keys_read op_without_keys(struct waldur_op *op, struct waldur_outcome *out)
 {
-    if (page > 1) {
-        err_clear(&out->err);
-        return KEYS_END;
+    struct waldur_site *site = op->access.site;
+    if (!out->answered && site->keys == WALDUR_SUPPORT_YES) {
+        op_fail(op, &out->err); /* not Waldur's word */
+        return KEYS_FAILED;
     }
-    if (out->answered || op->access.site->keys != WALDUR_SUPPORT_YES) {
-        err_clear(&out->err);
-        op->access.site->keys = WALDUR_SUPPORT_NO;
-        return KEYS_NONE_HERE;
+    err_clear(&out->err);
+    if (!out->answered && site->keys == WALDUR_SUPPORT_UNKNOWN && !op->doubted) {
+        op->doubted = true;
+        return KEYS_DOUBT;
     }
-    op_fail(op, &out->err);
-    return KEYS_FAILED;
+    site->keys = WALDUR_SUPPORT_NO;
+    return KEYS_NONE_HERE;
 }
 
 enum keys_read op_read_keys(struct waldur_op *op, const struct exchange_response *r,
@@ -83,9 +83,13 @@ enum keys_read op_read_keys(struct waldur_op *op, const struct exchange_response
 {
     struct json_fault fault;
     cJSON *array = NULL;
-    enum err_class class = op_classify(op, r, out);
-    if (class == ERR_GONE || (r->status == 404 && page == 1)) {
-        return without_page(op, page, out);
+    enum err_class class = op_looked(op, r, out);
+    if (r->status == 404 && page == 1) {
+        return op_without_keys(op, out);
+    }
+    if (class == ERR_GONE && page > 1) {
+        err_clear(&out->err);
+        return KEYS_END;
     }
     if (class != ERR_NONE) {
         op_fail(op, &out->err);

@@ -14,7 +14,7 @@
  * server turns out not to sort or not to filter, the list is begun anew and read by pages alone;
  * what was told is not told again.
  */
-enum { STALE_PAGES_MAX = 200 }; /* in a row without a new row */
+enum { STALE_PAGES_MAX = 20 }; /* in a row without a new one, beside those of what was told */
 
 /* UUIDs that were told: open addressing, doubled when half full. */
 struct seen {
@@ -360,7 +360,7 @@ static void after_page(struct list_op *l, const struct page *p)
     l->stale = p->fresh > 0 ? 0 : l->stale + 1;
     if (p->rows < PAGE_LEAST && (p->walkable || l->by_pages)) {
         list_ended(l);
-    } else if (l->stale > STALE_PAGES_MAX) {
+    } else if (l->stale > STALE_PAGES_MAX + (int)(l->result.rows / PAGE_LEAST)) {
         op_fail_with(&l->op, ERR_UNKNOWN, "Waldur's list does not end");
     } else if (l->by_pages) {
         l->page++;
@@ -376,18 +376,31 @@ static void after_page(struct list_op *l, const struct page *p)
     }
 }
 
+static void without_keys(struct list_op *l, struct waldur_outcome *out)
+{
+    switch (op_without_keys(&l->op, out)) {
+    case KEYS_DOUBT:
+        l->op.wait_ms = l->op.access.settle_ms;
+        return;
+    case KEYS_NONE_HERE:
+        l->result.not_supported = true;
+        op_done(&l->op);
+        return;
+    case KEYS_MORE:
+    case KEYS_END:
+    case KEYS_FAILED:
+        return;
+    }
+}
+
 /* A 404: past the end; or not there at all. */
 static void without_page(struct list_op *l, struct waldur_outcome *out)
 {
     if (l->page > 1 && out->answered) {
         err_clear(&out->err);
         list_ended(l);
-    } else if (l->target.kind == WALDUR_LIST_KEYS && l->page == 1 &&
-               (out->answered || l->op.access.site->keys != WALDUR_SUPPORT_YES)) {
-        err_clear(&out->err);
-        l->op.access.site->keys = WALDUR_SUPPORT_NO;
-        l->result.not_supported = true;
-        op_done(&l->op);
+    } else if (l->target.kind == WALDUR_LIST_KEYS && l->page == 1) {
+        without_keys(l, out);
     } else {
         if (out->err.class == ERR_GONE) {
             err_set(&out->err, ERR_UNAVAILABLE,
@@ -405,13 +418,12 @@ static void list_feed(struct waldur_op *op, const struct exchange_response *r,
     struct page page = {.walkable = true, .last_us = -1};
     struct json_fault fault;
     cJSON *array = NULL;
-    enum err_class class = op_classify(op, r, out);
+    enum err_class class = op_looked(op, r, out);
     if (r->status == 404 || class == ERR_GONE) {
         without_page(l, out);
         return;
     }
     if (class != ERR_NONE) {
-        out->err.class = class == ERR_CONFLICT ? ERR_UNAVAILABLE : class;
         op_fail(op, &out->err);
         return;
     }
@@ -450,8 +462,9 @@ struct waldur_op *waldur_list_start(const struct waldur_list_target *target, str
     }
     op_init(&l->op, &class, &target->access);
     l->target = *target;
-    /* Every page but the stale ones tells a row. */
-    l->op.rounds_max = WALDUR_LIST_ROWS_MAX + STALE_PAGES_MAX * (1 + (int)target->n_offerings);
+    /* Every page tells a row or is stale, and each list may be begun anew once. */
+    l->op.rounds_max =
+        2 * (WALDUR_LIST_ROWS_MAX + STALE_PAGES_MAX * (1 + (int)target->n_offerings));
     begin(l, false);
     return &l->op;
 }

@@ -55,6 +55,7 @@ struct waldur_op {
     enum op_end end;
     int rounds;      /* requests so far */
     int rounds_max;  /* and at most */
+    bool doubted;    /* KEYS_DOUBT was said */
     int64_t wait_ms; /* to be waited out before the next request; 0: none */
     struct err err;  /* OP_FAILED */
 };
@@ -85,6 +86,9 @@ extern const char waldur_orders[], waldur_resources[], waldur_keys[]; /* collect
 /* exchange_classify by Waldur's rules (op.h), without secrets; sets out->err and out->answered. */
 enum err_class op_classify(const struct waldur_op *op, const struct exchange_response *r,
                            struct waldur_outcome *out);
+/* The same of a look, to which a 409 is no answer. */
+enum err_class op_looked(const struct waldur_op *op, const struct exchange_response *r,
+                         struct waldur_outcome *out);
 /* Is the body JSON, or empty where that is an answer? */
 bool op_answered(const struct exchange_response *r);
 /* A success that cannot be read: ERR_UNKNOWN in out->err, and the operation fails by it. */
@@ -140,13 +144,18 @@ enum {
     KEY_PAGES_MAX = 20,
 };
 
-int key_row_read(const cJSON *item, struct key_row *out, struct json_fault *fault);
+enum keys_read { KEYS_MORE, KEYS_END, KEYS_NONE_HERE, KEYS_DOUBT, KEYS_FAILED };
 
-enum keys_read { KEYS_MORE, KEYS_END, KEYS_NONE_HERE, KEYS_FAILED };
+/* The answer to a first page of keys was a 404. */
+enum keys_read op_without_keys(struct waldur_op *op, struct waldur_outcome *out);
+int key_row_read(const cJSON *item, struct key_row *out, struct json_fault *fault);
 
 /* The look at a page of the keys of a resource. */
 void op_look_keys(struct waldur_op *op, struct waldur_action *out, const char *resource, int page);
-/* Its answer: each row of that resource is told. KEYS_NONE_HERE: this Waldur has no keys. */
+/*
+ * Its answer: each row of that resource is told. KEYS_NONE_HERE: this Waldur has no keys.
+ * KEYS_DOUBT: so it seems, for the first time, by a page that a proxy may have made; look again.
+ */
 enum keys_read op_read_keys(struct waldur_op *op, const struct exchange_response *r,
                             const char *resource, int page,
                             void (*row)(void *ctx, const struct key_row *row), void *ctx,

@@ -197,6 +197,15 @@ enum err_class op_classify(const struct waldur_op *op, const struct exchange_res
     return e->class;
 }
 
+enum err_class op_looked(const struct waldur_op *op, const struct exchange_response *r,
+                         struct waldur_outcome *out)
+{
+    if (op_classify(op, r, out) == ERR_CONFLICT) {
+        out->err.class = ERR_UNAVAILABLE;
+    }
+    return out->err.class;
+}
+
 void op_unreadable(struct waldur_op *op, const struct exchange_response *r,
                    struct waldur_outcome *out, const char *what, const struct json_fault *fault)
 {
@@ -214,10 +223,7 @@ void op_unreadable(struct waldur_op *op, const struct exchange_response *r,
 static bool readable(struct waldur_op *op, const struct exchange_response *r,
                      struct waldur_outcome *out, const char *what)
 {
-    enum err_class class = op_classify(op, r, out);
-    if (class == ERR_CONFLICT) {
-        out->err.class = ERR_UNAVAILABLE; /* no answer to a look */
-    }
+    enum err_class class = op_looked(op, r, out);
     if (class == ERR_NONE && r->truncated) {
         op_unreadable(op, r, out, what, NULL);
         return false;
@@ -328,6 +334,11 @@ bool op_posted(struct waldur_op *op, struct change *c, const struct exchange_res
                struct waldur_outcome *out)
 {
     enum err_class class = op_classify(op, r, out);
+    if (class == ERR_NONE && !out->answered) {
+        class = ERR_UNKNOWN;
+        err_set(&out->err, class, "HTTP %d that is not of Waldur's API", r->status);
+        out->err.http_status = r->status;
+    }
     out->effect = effect_of(r, class);
     c->posts++;
     c->looks = 0;

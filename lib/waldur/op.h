@@ -13,9 +13,10 @@
  *
  * Errors are exchange_classify's, with these differences. ERR_GONE: what was asked about is not
  * there (or this token may not see it), said by Waldur itself; a 404 of whatever stands before it
- * is ERR_UNAVAILABLE. A 409 is a reason to look again; one that stays is ERR_UNAVAILABLE. A 405 and
- * another 4xx are ERR_REFUSED. ERR_UNAUTHORIZED with http_status 401 is about the token, with 403
- * about this one object. ERR_UNKNOWN: looked as often as is sensible, and nobody knows.
+ * is ERR_UNAVAILABLE, as a success of it is ERR_UNKNOWN: Waldur speaks JSON, or not a word. A 409
+ * is a reason to look again; one that stays is ERR_UNAVAILABLE. A 405 and another 4xx are
+ * ERR_REFUSED. ERR_UNAUTHORIZED with http_status 401 is about the token, with 403 about this one
+ * object. ERR_UNKNOWN: looked as often as is sensible, and nobody knows.
  */
 #ifndef WALDUR_OP_H
 #define WALDUR_OP_H

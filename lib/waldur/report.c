@@ -32,7 +32,8 @@ struct report_op {
     struct waldur_op op;
     struct waldur_report_target target;
     enum step step;
-    bool told_all;  /* what a buyer needs is there: only the last word is missing */
+    bool told_all; /* what a buyer needs is there: only the last word is missing */
+    bool endpoints_doubted;
     bool no_return; /* an erred order that cannot be set executing again */
     cJSON *metadata;
     struct waldur_order order;
@@ -102,6 +103,19 @@ static void order_executes(struct report_op *o)
                         "the same type executes for its resource, cancel one at Waldur");
 }
 
+/* It needs no report any more; but whoever keeps a key until Waldur has it wants to know. */
+static void order_done(struct report_op *o)
+{
+    if (is_done(o) && o->verdict.posts > 0) {
+        end(o, WALDUR_REPORT_TOLD);
+    } else if (is_done(o) && o->target.n_keys > 0) {
+        o->step = LOOK_KEYS;
+        o->page = 1;
+    } else {
+        end(o, WALDUR_REPORT_ALREADY);
+    }
+}
+
 static void after_order(struct report_op *o)
 {
     o->result.state = o->order.state;
@@ -110,7 +124,7 @@ static void after_order(struct report_op *o)
         order_executes(o);
         return;
     case WALDUR_ORDER_DONE:
-        end(o, is_done(o) && o->verdict.posts > 0 ? WALDUR_REPORT_TOLD : WALDUR_REPORT_ALREADY);
+        order_done(o);
         return;
     case WALDUR_ORDER_ERRED:
         order_erred(o);
@@ -227,17 +241,30 @@ static void key_seen(void *ctx, const struct key_row *row)
     }
 }
 
-static void after_keys(struct report_op *o)
+/* The key that is not listed; NULL: all are. */
+static struct told_key *missing_key(struct report_op *o)
 {
     for (size_t i = 0; i < o->target.n_keys; i++) {
         if (!o->keys[i].there) {
             o->key = i;
-            pursue(o, &o->keys[i].change, REPORT_KEY, LOOK_KEYS,
-                   "Waldur does not list the key that it was given");
-            return;
+            return &o->keys[i];
         }
     }
-    everything_told(o);
+    return NULL;
+}
+
+static void after_keys(struct report_op *o)
+{
+    struct told_key *missing = missing_key(o);
+    o->result.keys_told = !missing && !o->result.keys_untold;
+    if (o->order.state == WALDUR_ORDER_DONE) {
+        end(o, WALDUR_REPORT_ALREADY); /* nothing is posted about it */
+    } else if (missing && !o->result.keys_untold) {
+        pursue(o, &missing->change, REPORT_KEY, LOOK_KEYS,
+               "Waldur does not list the key that it was given");
+    } else {
+        everything_told(o);
+    }
 }
 
 /* ---- requests ---- */
@@ -393,7 +420,10 @@ static void feed_keys(struct report_op *o, const struct exchange_response *r,
         return;
     case KEYS_NONE_HERE:
         o->result.keys_untold = true;
-        everything_told(o);
+        after_keys(o);
+        return;
+    case KEYS_DOUBT:
+        o->step = LOOK_ORDER; /* is Waldur there at all? */
         return;
     case KEYS_FAILED:
         return;
@@ -424,8 +454,10 @@ static void feed_endpoints(struct report_op *o, const struct exchange_response *
     bool posted = op_posted(&o->op, &o->endpoints, r, out);
     if (cannot(r)) {
         o->op.end = OP_RUNS;
-        o->op.wait_ms = 0;
-        o->result.endpoints_untold = true;
+        /* By a page that a proxy may have made it is not believed before it was said twice. */
+        o->result.endpoints_untold = out->answered || o->endpoints_doubted;
+        o->endpoints_doubted = true;
+        o->endpoints = (struct change){.posts = 0};
         out->effect = WALDUR_EFFECT_REFUSED;
         out->answered = true;
         posted = true;

@@ -61,6 +61,8 @@ struct waldur_report {
     enum waldur_order_state state; /* as seen last; UNKNOWN for GONE */
     bool endpoints_untold;         /* this Waldur cannot be told: its version is too old */
     bool keys_untold;              /* likewise: the keys are not at Waldur */
+    bool keys_told; /* each of them was seen there: by TOLD, or by ALREADY of an order that is done,
+                       as after a crash between its last word and ours */
 };
 
 /* Copies *target; what it points to is borrowed. NULL and *err: memory, or metadata that is no JSON

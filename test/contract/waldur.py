@@ -134,18 +134,20 @@ class LiveServer:
 
 
 class Receiver:
-    """Where webhooks are sent to: keeps the requests, in order."""
+    """Where webhooks are sent to: keeps the requests, in order. hold: an event before which it answers nothing."""
 
-    def __init__(self, status=200, delay=0):
+    def __init__(self, status=200, hold=None):
         self.requests, self.lock = [], threading.Lock()
         receiver = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                time.sleep(delay)
+                if hold:
+                    hold.wait(60)
                 with receiver.lock:
-                    receiver.requests.append((self.path, dict(self.headers), json.loads(body)))
+                    parsed = json.loads(body) if self.headers["Content-Type"] == "application/json" else body.decode()
+                    receiver.requests.append((self.path, dict(self.headers), parsed))
                 self.send_response(status)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
@@ -154,7 +156,7 @@ class Receiver:
                 pass
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/hook/secret"
-        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
         self.thread.start()
 
     def bodies(self):
@@ -793,7 +795,18 @@ class Traps(Base):
         self.assertEqual(self.states(order["uuid"], resource), ("done", "OK"))
 
     def test_two_approve_at_once(self):
-        """Here one wins. In Waldur, which locks nothing, both may."""
+        """Nothing is locked: both may win, and both are told."""
+        self.settings(race_ms=60000)
+        order, resource = self.place()
+        for _ in range(2):
+            self.tell(order, "approve_by_provider", {})
+        approved = self.good("GET", "events/?event_type=marketplace_order_approved&page_size=2").body
+        self.assertEqual([e["context"]["order_uuid"] for e in approved], [order, order])
+        self.tell(order, "set_state_done")
+        self.bad(409, "POST", f"marketplace-orders/{order}/approve_by_provider/", {})
+        self.assertEqual(self.states(order, resource), ("done", "OK"))
+
+    def test_one_approves(self):
         order, _ = self.place()
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(lambda _: self.ask("POST", f"marketplace-orders/{order}/approve_by_provider/", {}),
@@ -1061,8 +1074,23 @@ class Hooks(Base):
         self.hook(receiver.url)
         self.place("executing", attributes={"name": "x", "db_password": "planted"})
         self.sent()
-        self.assertEqual([b["context"]["order_attributes"]["db_password"] for b in receiver.bodies()
-                          if b["event_type"] == "marketplace_order_approved"], ["planted"])
+        approved = next(b for b in receiver.bodies() if b["event_type"] == "marketplace_order_approved")
+        for name in ("order_attributes", "resource_attributes"):
+            self.assertEqual(approved["context"][name], {"name": "x", "db_password": "planted" if self.old else "***"})
+
+    def test_forms(self):
+        """The second kind of a webhook: of the context the names are left."""
+        receiver = self.receiver()
+        made = self.good("POST", "hooks-web/", {"destination_url": receiver.url, "content_type": "form",
+                                                "event_types": ["marketplace_order_approved"]}, 201).body
+        self.addCleanup(self.ask, "DELETE", f"hooks-web/{made['uuid']}/")
+        self.place("executing")
+        self.sent()
+        (_, headers, body), = receiver.requests
+        self.assertEqual(headers["Content-Type"], "application/x-www-form-urlencoded")
+        fields = urllib.parse.parse_qs(body)
+        self.assertEqual(fields["event_type"], ["marketplace_order_approved"])
+        self.assertIn("order_uuid", fields["context"])
 
     def types(self, resource):
         """Of what was fired about it, in order."""
@@ -1149,8 +1177,9 @@ class Hooks(Base):
             self.admin("POST", "/orders", [{"project": self.project, "offering": self.offering, "name": f"n{i}"}
                                            for i in range(60)])
             sent = self.sent()
-            fired = [e["context"]["resource_uuid"] for e in
-                     self.events(created_from=since, event_type="marketplace_resource_create_requested")]
+            events = self.events(created_from=since, event_type="marketplace_resource_create_requested")
+            fired_events = [e["uuid"] for e in events]
+            fired = [e["context"]["resource_uuid"] for e in events]
             self.assertEqual(len(fired), 60)  # what was dropped is there all the same
             got = [b["context"]["resource_uuid"] for b in receiver.bodies()]
             self.assertEqual(len(got), sum(d["outcome"] == "sent" for d in sent))
@@ -1158,17 +1187,21 @@ class Hooks(Base):
             self.assertEqual(len(set(got)), 60 - dropped)
             self.assertGreater(dropped, 0)
             self.assertGreater(len(got), len(set(got)))
-            self.assertNotEqual(got, sorted(got, key=fired.index))
-            outcomes.append(dropped)
+            firsts = list(dict.fromkeys(got))
+            self.assertNotEqual(firsts, sorted(firsts, key=fired.index))
+            outcomes.append([d["outcome"] for d in sorted(sent, key=lambda d: fired_events.index(d["event"]))])
             self.good("DELETE", f"hooks-web/{made}/", status=204)
         self.assertEqual(outcomes[0], outcomes[1])
 
     def test_a_slow_receiver_holds_up_nobody(self):
-        receiver = self.receiver(delay=1)
+        hold = threading.Event()
+        self.addCleanup(hold.set)
+        receiver = self.receiver(hold=hold)
         self.hook(receiver.url, event_types=["marketplace_resource_create_requested"])
         self.place()
-        self.assertGreater(self.admin("GET", "/deliveries")["waiting"], 0)
         self.good("GET", "marketplace-orders/?page_size=1")
+        self.assertEqual(self.admin("GET", "/deliveries")["waiting"], 1)
+        hold.set()
         self.assertEqual([d["outcome"] for d in self.sent()], ["sent"])
 
     def test_private_addresses(self):
@@ -1200,7 +1233,8 @@ class Hooks(Base):
                                      "order_type", "resource_uuid", "resource_backend_id", "resource_name",
                                      "project_uuid", "project_name", "attributes", "limits", "plan_uuid"})
         self.assertEqual((last["order_type"], last["resource_backend_id"]), ("Create", "ws-1"))
-        self.assertEqual((receiver.bodies()[-1]["object_type"], receiver.bodies()[-1]["resource_state"]), ("resource", "OK"))
+        last = receiver.bodies()[-1]
+        self.assertEqual((last["object_type"], last["resource_state"]), ("resource", "OK"))
 
     def test_backfill(self):
         since = time.time()
@@ -1209,7 +1243,8 @@ class Hooks(Base):
         self.assertEqual([e["event_type"] for e in mine],
                          ["marketplace_resource_create_requested", "marketplace_order_approved"])
         self.assertEqual(self.events(created_to=since, created_from=since - 0.001), [])
-        approved, = self.events(created_from=since, event_type=["marketplace_order_approved", "marketplace_order_failed"])
+        approved, = self.events(created_from=since,
+                                event_type=["marketplace_order_approved", "marketplace_order_failed"])
         self.assertEqual(approved["context"]["order_uuid"], order)
         self.assertEqual(len(self.events(created_from=since, customer_uuid=self.customer)), 2)
         self.assertEqual(self.events(created_from=since, customer_uuid=self.provider), [])

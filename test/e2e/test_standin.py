@@ -1,4 +1,4 @@
-"""The stand-in upstreams themselves: the facade's rules, then every fault."""
+"""The stand-in upstreams themselves: the facade's rules, every fault, and Waldur as the harness has it."""
 
 import http.client
 import json
@@ -8,8 +8,9 @@ import threading
 import time
 import unittest
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
-from harness import Standin, main
+from harness import Standin, Waldur, dashed, free_port, main
 
 TOKEN = "standin-token"
 
@@ -348,6 +349,81 @@ class Ending(unittest.TestCase):
         for s in sockets:
             self.assertEqual(s.recv(100), b"")
             s.close()
+
+
+class WaldurHarness(unittest.TestCase):
+    """What other tests use of it; test/contract/waldur.py says what the stand-in itself does."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.waldur = Waldur()
+        cls.catalogue = cls.waldur.catalogue()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.waldur.close()
+
+    def finish(self, order):
+        self.waldur.do("POST", f"marketplace-orders/{dashed(order.order)}/approve_by_provider/", {})
+        self.waldur.do("POST", f"marketplace-provider-resources/{order.resource}/set_backend_id/",
+                       {"backend_id": "ws-" + order.resource})
+        self.waldur.do("POST", f"marketplace-orders/{order.order}/set_state_done/")
+
+    def test_orders_in_bulk(self):
+        began = time.monotonic()
+        orders = self.waldur.orders_in_bulk(self.catalogue, 500)
+        took = time.monotonic() - began
+        print(f"500 orders in {took:.2f} s", flush=True)
+        self.assertLess(took, 20)
+        open_ones = self.waldur.pages("marketplace-orders/", state=["pending-provider", "executing"], field="uuid")
+        self.assertLessEqual({o.order for o in orders}, {o["uuid"] for o in open_ones})
+        with ThreadPoolExecutor(50) as pool:
+            list(pool.map(self.finish, orders))
+        shown = self.waldur.wait("done", orders)
+        self.assertEqual({o["resource_state"] for o in shown}, {"OK"})
+        self.assertEqual({o["backend_id"] for o in shown}, {"ws-" + o.resource for o in orders})
+        self.assertEqual(self.waldur.told(orders[0].order)["done"], 1)
+        calls = self.waldur.counters()["calls"]
+        self.assertGreaterEqual(calls["POST marketplace-orders/{}/set_state_done/"], 500)
+
+    def test_a_life(self):
+        order = self.waldur.order(self.catalogue, state="pending-consumer")
+        self.waldur.act(order.order, "approve")
+        self.finish(order)
+        self.waldur.pause(order.resource)
+        self.assertTrue(self.waldur.resource_details(order.resource)["paused"])
+        self.waldur.resume(order.resource)
+        end = self.waldur.expire(order.resource)
+        self.assertEqual(self.waldur.order_details(end.order)["created_by_username"], "system_robot")
+        self.finish(end)
+        again = self.waldur.restore(order.resource)
+        self.assertEqual(again.resource, order.resource)
+        self.finish(again)
+        self.waldur.wait("done", [order, end, again])
+        self.waldur.unlink(order.resource)
+        types = [e["event_type"] for e in self.waldur.events(resource_uuid=order.resource)]
+        self.assertEqual((types[0], types[-1]), ("marketplace_resource_create_requested",
+                                                 "marketplace_resource_unlinked"))
+
+    def test_texts(self):
+        order = self.waldur.order(self.catalogue, state="executing")
+        self.waldur.do("POST", f"marketplace-orders/{order.order}/set_state_erred/",
+                       {"error_message": "planted-message", "error_traceback": "planted-trace"})
+        self.assertIn(("marketplace-orders/{}/set_state_erred/", "planted-trace"), self.waldur.texts())
+        self.assertEqual(self.waldur.wait("erred", [order])[0]["error_message"], "planted-message")
+
+    def test_webhooks(self):
+        """Nobody listens: they fail, once each, and what was fired is still told."""
+        url = f"http://127.0.0.1:{free_port()}/hooks/waldur/secret"
+        hook = self.waldur.hook(url, event_types=["marketplace_order_approved"])
+        before = self.waldur.settings(drop=0.5, seed=3)
+        orders = self.waldur.orders_in_bulk(self.catalogue, 20, state="executing")
+        outcomes = [d["outcome"] for d in self.waldur.wait_sent() if d["url"] == url]
+        self.waldur.settings(**before)
+        self.waldur.do("DELETE", f"hooks-web/{hook}/")
+        self.assertEqual((len(outcomes), set(outcomes)), (20, {"failed", "dropped"}))
+        fired = {e["context"]["order_uuid"] for e in self.waldur.events(event_type="marketplace_order_approved")}
+        self.assertLessEqual({o.order for o in orders}, fired)
 
 
 if __name__ == "__main__":

@@ -58,4 +58,13 @@ MUTANTS = [
     ("a workspace is taken for deleted at once (Langflow)", "lib/langflow/user.c",
      "    if (op->vanishing) {\n        take_name(op, user);\n        still_there(op);\n        return;\n    }\n",
      "    if (op->vanishing) {\n        forget_user(op);\n        op->user = USER_ABSENT;\n        op->look = false;\n        return;\n    }\n"),
+    ("an order's last word without a fresh look (Waldur)", "lib/waldur/report.c",
+     "o->step = LOOK_ORDER; /* minutes may", "o->step = SET_VERDICT; /* minutes may"),
+    ("a lost answer is not looked after (Waldur)", "lib/waldur/report.c",
+     "if (op_posted(&o->op, &o->verdict, r, out)) {\n        o->step = LOOK_ORDER;",
+     "if (op_posted(&o->op, &o->verdict, r, out)) {\n        o->step = SET_VERDICT;"),
+    ("a proxy's 404 is an order that is gone (Waldur)", "lib/waldur/op.c",
+     "if (e->class == ERR_GONE && !json) {", "if (e->class == ERR_GONE && !r) {"),
+    ("a list is not begun anew where it is not sorted (Waldur)", "lib/waldur/list.c",
+     "    } else if (!p->walkable) {\n        begin(l, true);", "    } else if (!p->walkable) {\n        l->page++;"),
 ]

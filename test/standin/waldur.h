@@ -102,6 +102,7 @@ enum wd_actor { WD_SYSTEM, WD_PROVIDER, WD_CONSUMER };
 
 struct wd_settings {
     int64_t process_ms; /* from an approval to its processing */
+    int64_t race_ms;    /* so long after an approval another succeeds: nothing locks the row */
     bool is_support;    /* whoever the token is: without it no events and no hooks that fire */
     bool is_staff;
     char token_state[WD_WORD_MAX];           /* valid, expired or inactive */
@@ -228,6 +229,8 @@ cJSON *wd_show_key(const struct wd_show *show, const struct wd_record *k);
 cJSON *wd_show_hook(const struct wd_show *show, const struct wd_record *h);
 cJSON *wd_show_event(const struct wd_show *show, const struct wd_record *e);
 cJSON *wd_show_user(const struct wd_show *show);
+/* An attribute that its name gives away as a credential. */
+bool wd_is_secret(const char *name);
 void wd_time(char out[CLOCK_TEXT_MAX], int64_t us);
 
 void wd_order_list(struct wd_call *c);
@@ -295,6 +298,11 @@ void wd_key_turn(struct wd_store *s, struct wd_record *key); /* a new one is wan
 
 /* ---- events and who is told of them (waldur_event.c, waldur_send.c, waldur_hook.c) ---- */
 
+/* Of what is sent. FORM_ENCODED is a webhook's second kind, in which the context's values are lost;
+ * the last two are the message bus's. */
+enum wd_form { WD_WEBHOOK, WD_FORM_ENCODED, WD_STOMP, WD_STOMP_LEGACY, WD_FORMS };
+extern const char *const wd_forms[];
+
 /* order or resource may be NULL; the message's "{}" is the resource's name. */
 void wd_fire(struct wd_store *s, const char *type, const char *message,
              const struct wd_record *order, const struct wd_record *resource);
@@ -302,11 +310,12 @@ void wd_fire(struct wd_store *s, const char *type, const char *message,
 void wd_tell_order(struct wd_store *s, const struct wd_record *o);
 void wd_tell_resource(struct wd_store *s, const struct wd_record *r);
 void wd_tell_rotation(struct wd_store *s, const struct wd_record *key);
-/* {"created","message","context","event_type"}; free() it. */
-char *wd_event_body(const struct wd_record *e);
-
-enum wd_form { WD_WEBHOOK, WD_STOMP, WD_STOMP_LEGACY, WD_FORMS };
-extern const char *const wd_forms[];
+/* Those words; free() them. */
+char *wd_order_message(const struct wd_store *s, const struct wd_record *o, enum wd_form form);
+char *wd_resource_message(const struct wd_record *r);
+char *wd_rotation_message(const struct wd_record *key);
+/* {"created","message","context","event_type"}, or the same as a form; free() it. */
+char *wd_event_body(const struct wd_record *e, enum wd_form form);
 
 void wd_hook_get(struct wd_call *c);
 void wd_hook_create(struct wd_call *c);

@@ -26,6 +26,7 @@ static cJSON *show_settings(const struct wd_settings *s)
 {
     cJSON *json = cJSON_CreateObject();
     cJSON_AddNumberToObject(json, "process_ms", (double)s->process_ms);
+    cJSON_AddNumberToObject(json, "race_ms", (double)s->race_ms);
     cJSON_AddBoolToObject(json, "is_support", s->is_support);
     cJSON_AddBoolToObject(json, "is_staff", s->is_staff);
     cJSON_AddStringToObject(json, "token_state", s->token_state);
@@ -54,6 +55,7 @@ static void change_settings(struct wd_settings *s, const cJSON *body)
 {
     const cJSON *one, *denied = json_get(body, "denied");
     json_i64(body, "process_ms", &s->process_ms);
+    json_i64(body, "race_ms", &s->race_ms);
     json_i64(body, "window_ms", &s->window_ms);
     json_i64(body, "senders", &s->senders);
     json_i64(body, "timeout_ms", &s->timeout_ms);
@@ -371,6 +373,13 @@ static void set_resource(struct wd_call *c)
     const cJSON *one;
     cJSON_ArrayForEach(one, c->body)
     {
+        if (str_eq(one->string, "state") || cJSON_HasObjectItem(c->at->own, one->string))
+            continue;
+        reply_detail(c->out, 422, "/%s: a resource has none of its own", one->string);
+        return;
+    }
+    cJSON_ArrayForEach(one, c->body)
+    {
         if (!str_eq(one->string, "state"))
             wd_set(c->at->own, one->string, cJSON_Duplicate(one, true));
     }
@@ -409,7 +418,7 @@ static void add_hook(struct wd_call *c)
     const char *url = json_str(c->body, "url"), *form = json_str(c->body, "form");
     form = form ? form : wd_forms[WD_WEBHOOK];
     if (!url || wd_word(wd_forms, form) < 0) {
-        reply_detail(c->out, 422, "a url, and a form: webhook, stomp or stomp-legacy");
+        reply_detail(c->out, 422, "a url, and a form: webhook, form, stomp or stomp-legacy");
         return;
     }
     cJSON *own = cJSON_CreateObject();
@@ -437,7 +446,7 @@ static void resend(struct wd_call *c)
         reply_detail(c->out, 422, "an event and a url");
         return;
     }
-    wd_send_to(c->s, url, wd_text(e, "event_type"), wd_event_body(e));
+    wd_send_to(c->s, url, wd_text(e, "event_type"), wd_event_body(e, WD_WEBHOOK));
     c->out->status = 204;
 }
 
@@ -596,7 +605,10 @@ void wd_admin(void *store, const struct call *http, struct reply *out)
     if (!c.body)
         return;
     c.s->actor = WD_CONSUMER;
-    route(&c);
+    if (cJSON_IsObject(c.body) || str_eq(http->path, "/orders"))
+        route(&c);
+    else
+        reply_detail(out, 422, "an object is wanted");
     c.s->actor = WD_SYSTEM;
     cJSON_Delete(c.body);
 }

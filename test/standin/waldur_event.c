@@ -3,6 +3,7 @@
  */
 #include "waldur.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,13 +20,11 @@ static void word(cJSON *to, const char *name, const char *text)
 
 static void when(cJSON *to, const char *name, int64_t us)
 {
-    char at[CLOCK_TEXT_MAX + 8];
-    if (us) {
-        clock_format_us(at, us);
-        at[strlen(at) - 1] = '\0'; /* isoformat() has an offset where others have Z */
-        strcat(at, "+00:00");
-    }
-    word(to, name, us ? at : NULL);
+    char at[CLOCK_TEXT_MAX], offset[CLOCK_TEXT_MAX + 8];
+    clock_format_us(at, us);
+    /* isoformat() has an offset where others have Z. */
+    snprintf(offset, sizeof(offset), "%.*s+00:00", (int)strcspn(at, "Z"), at);
+    word(to, name, us ? offset : NULL);
 }
 
 static void whole(cJSON *to, const char *name, const struct wd_record *r, const char *member)
@@ -51,14 +50,29 @@ static void add_user(cJSON *to, enum wd_actor actor)
     word(to, "user_token_lifetime", "None");
 }
 
-static void add_order(cJSON *to, const struct wd_record *o)
+/* Attributes go out as they were given; the newer one blackens those that a credential's name
+ * gives away. */
+static void add_attributes(const struct wd_store *s, cJSON *to, const char *name,
+                           const struct wd_record *r)
+{
+    whole(to, name, r, "attributes");
+    cJSON *one, *attributes = cJSON_GetObjectItemCaseSensitive(to, name);
+    for (one = attributes->child; one && s->year != 24;) {
+        cJSON *next = one->next;
+        if (wd_is_secret(one->string))
+            wd_set_text(attributes, one->string, "***");
+        one = next;
+    }
+}
+
+static void add_order(const struct wd_store *s, cJSON *to, const struct wd_record *o)
 {
     word(to, "order_uuid", o->id);
     when(to, "order_created", o->created_us);
     when(to, "order_modified", o->modified_us);
     cJSON_AddNumberToObject(to, "order_cost", 10);
     whole(to, "order_limits", o, "limits");
-    whole(to, "order_attributes", o, "attributes");
+    add_attributes(s, to, "order_attributes", o);
     word(to, "order_get_state_display", wd_order_states[o->state]);
     word(to, "order_get_type_display", wd_types[o->type]);
     when(to, "order_consumer_reviewed_at", o->consumer_us);
@@ -71,13 +85,13 @@ static void add_order(cJSON *to, const struct wd_record *o)
         word(to, "consumer_reviewed_by_uuid", "1a9e1a9e1a9e41a98e1a9e1a9e1a9e1a");
 }
 
-static void add_resource(cJSON *to, const struct wd_record *r)
+static void add_resource(const struct wd_store *s, cJSON *to, const struct wd_record *r)
 {
     word(to, "resource_uuid", r->id);
     word(to, "resource_name", wd_text(r, "name"));
     when(to, "resource_created", r->created_us);
     when(to, "resource_modified", r->modified_us);
-    whole(to, "resource_attributes", r, "attributes");
+    add_attributes(s, to, "resource_attributes", r);
     cJSON_AddNumberToObject(to, "resource_cost", 10);
     whole(to, "resource_limits", r, "limits");
     word(to, "resource_get_state_display", wd_resource_states[r->state]);
@@ -110,9 +124,9 @@ static char *context_text(const struct wd_store *s, const struct wd_record *orde
     cJSON *to = cJSON_CreateObject();
     add_user(to, s->actor);
     if (order)
-        add_order(to, order);
+        add_order(s, to, order);
     if (resource)
-        add_resource(to, resource);
+        add_resource(s, to, resource);
     if (order || resource)
         add_scope(to, order ? order : resource);
     char *text = json_text(to);
@@ -133,19 +147,44 @@ static char *message_text(const char *message, const struct wd_record *resource)
     return buf_steal(&b);
 }
 
-char *wd_event_body(const struct wd_record *e)
+static void add_json(struct buf *b, const struct wd_record *e, const char *created)
+{
+    buf_adds(b, "{\"created\":");
+    buf_add_json(b, created);
+    buf_adds(b, ",\"message\":");
+    buf_add_json(b, wd_text(e, "message"));
+    buf_addf(b, ",\"context\":%s,\"event_type\":", e->text);
+    buf_add_json(b, wd_text(e, "event_type"));
+    buf_addc(b, '}');
+}
+
+/* As Python's requests encodes an object within an object: by the names of its members alone. */
+static void add_form(struct buf *b, const struct wd_record *e, const char *created)
+{
+    cJSON *context = cJSON_Parse(e->text);
+    const cJSON *one;
+    buf_adds(b, "created=");
+    buf_add_url(b, created);
+    buf_adds(b, "&message=");
+    buf_add_url(b, wd_text(e, "message"));
+    cJSON_ArrayForEach(one, context)
+    {
+        buf_addf(b, "&context=%s", one->string);
+    }
+    buf_addf(b, "&event_type=%s", wd_text(e, "event_type"));
+    cJSON_Delete(context);
+}
+
+char *wd_event_body(const struct wd_record *e, enum wd_form form)
 {
     cJSON *made = cJSON_CreateObject();
     struct buf b;
     when(made, "created", e->created_us);
     buf_init(&b, WD_BODY_MAX);
-    buf_adds(&b, "{\"created\":");
-    buf_add_json(&b, json_str(made, "created"));
-    buf_adds(&b, ",\"message\":");
-    buf_add_json(&b, wd_text(e, "message"));
-    buf_addf(&b, ",\"context\":%s,\"event_type\":", e->text);
-    buf_add_json(&b, wd_text(e, "event_type"));
-    buf_addc(&b, '}');
+    if (form == WD_FORM_ENCODED)
+        add_form(&b, e, json_str(made, "created"));
+    else
+        add_json(&b, e, json_str(made, "created"));
     cJSON_Delete(made);
     return buf_steal(&b);
 }
@@ -187,16 +226,19 @@ void wd_fire(struct wd_store *s, const char *type, const char *message,
         return;
     }
     e->text = text;
-    if (anybody(s, WD_WEBHOOK, type))
-        wd_send(s, WD_WEBHOOK, type, e->id, wd_event_body(e));
+    for (enum wd_form form = WD_WEBHOOK; form <= WD_FORM_ENCODED; form++) {
+        if (anybody(s, form, type))
+            wd_send(s, form, type, e->id, wd_event_body(e, form));
+    }
 }
 
 /* ---- the message bus ---- */
 
-static void send_message(struct wd_store *s, enum wd_form form, const char *type, cJSON *json)
+static char *text_of(cJSON *json)
 {
-    wd_send(s, form, type, "", json_text(json));
+    char *text = json_text(json);
     cJSON_Delete(json);
+    return text;
 }
 
 /* "pending provider", as its pages have it: not the API's spelling. */
@@ -211,21 +253,17 @@ static void tell_state(const struct wd_store *s, cJSON *to, const struct wd_reco
     word(to, "order_state", text);
 }
 
-void wd_tell_order(struct wd_store *s, const struct wd_record *o)
+char *wd_order_message(const struct wd_store *s, const struct wd_record *o, enum wd_form form)
 {
     const struct wd_record *r = o->resource;
-    if (anybody(s, WD_STOMP_LEGACY, "order")) {
-        cJSON *to = cJSON_CreateObject();
-        word(to, "order_uuid", o->id);
-        word(to, "order_state", wd_order_states[o->state]);
-        send_message(s, WD_STOMP_LEGACY, "order", to);
-    }
-    if (!r || !anybody(s, WD_STOMP, "order"))
-        return;
     cJSON *to = cJSON_CreateObject();
+    word(to, "order_uuid", o->id);
+    if (form == WD_STOMP_LEGACY) {
+        word(to, "order_state", wd_order_states[o->state]);
+        return text_of(to);
+    }
     word(to, "schema_version", "1");
     word(to, "object_type", "order");
-    word(to, "order_uuid", o->id);
     tell_state(s, to, o);
     word(to, "order_type", wd_types[o->type]);
     word(to, "offering_uuid", o->offering->id);
@@ -237,13 +275,11 @@ void wd_tell_order(struct wd_store *s, const struct wd_record *o)
     whole(to, "attributes", o, "attributes");
     whole(to, "limits", o, "limits");
     wd_set_text(to, "plan_uuid", o->plan ? o->plan->id : NULL);
-    send_message(s, WD_STOMP, "order", to);
+    return text_of(to);
 }
 
-void wd_tell_resource(struct wd_store *s, const struct wd_record *r)
+char *wd_resource_message(const struct wd_record *r)
 {
-    if (!anybody(s, WD_STOMP, "resource"))
-        return;
     cJSON *to = cJSON_CreateObject();
     word(to, "schema_version", "1");
     word(to, "object_type", "resource");
@@ -254,13 +290,11 @@ void wd_tell_resource(struct wd_store *s, const struct wd_record *r)
     word(to, "project_uuid", r->project->id);
     word(to, "project_name", wd_text(r->project, "name"));
     whole(to, "limits", r, "limits");
-    send_message(s, WD_STOMP, "resource", to);
+    return text_of(to);
 }
 
-void wd_tell_rotation(struct wd_store *s, const struct wd_record *key)
+char *wd_rotation_message(const struct wd_record *key)
 {
-    if (!anybody(s, WD_STOMP, "resource_api_key_rotation"))
-        return;
     cJSON *to = cJSON_CreateObject();
     word(to, "object_type", "resource_api_key_rotation");
     word(to, "action", "rotate");
@@ -268,5 +302,26 @@ void wd_tell_rotation(struct wd_store *s, const struct wd_record *key)
     word(to, "resource_backend_id", wd_text(key->resource, "backend_id"));
     word(to, "api_key_uuid", key->id);
     word(to, "client_id", wd_text(key, "client_id"));
-    send_message(s, WD_STOMP, "resource_api_key_rotation", to);
+    return text_of(to);
+}
+
+void wd_tell_order(struct wd_store *s, const struct wd_record *o)
+{
+    for (enum wd_form form = WD_STOMP; form <= WD_STOMP_LEGACY; form++) {
+        if (anybody(s, form, "order"))
+            wd_send(s, form, "order", "", wd_order_message(s, o, form));
+    }
+}
+
+void wd_tell_resource(struct wd_store *s, const struct wd_record *r)
+{
+    if (anybody(s, WD_STOMP, "resource"))
+        wd_send(s, WD_STOMP, "resource", "", wd_resource_message(r));
+}
+
+void wd_tell_rotation(struct wd_store *s, const struct wd_record *key)
+{
+    static const char type[] = "resource_api_key_rotation";
+    if (anybody(s, WD_STOMP, type))
+        wd_send(s, WD_STOMP, type, "", wd_rotation_message(key));
 }

@@ -52,10 +52,11 @@ bool wd_hook_wants(const struct wd_store *s, const struct wd_record *h, enum wd_
                    const char *type)
 {
     const char *given = json_str(h->own, "form"); /* of hooks that tests made */
-    int mine = given ? wd_word(wd_forms, given) : WD_WEBHOOK;
+    bool encoded = !given && str_eq(json_str(h->own, "content_type"), "form");
+    int mine = given ? wd_word(wd_forms, given) : encoded ? WD_FORM_ENCODED : WD_WEBHOOK;
     if (mine != (int)form || !json_bool(h->own, "is_active", true))
         return false;
-    if (form != WD_WEBHOOK)
+    if (form != WD_WEBHOOK && form != WD_FORM_ENCODED)
         return true;
     /* A provider's own hooks see nothing: orders are the consumers'. */
     if (!given && !s->settings.is_support && !s->settings.is_staff)

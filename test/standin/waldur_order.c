@@ -170,8 +170,10 @@ static bool finish_terminate(struct wd_store *s, struct wd_record *r, enum wd_or
 {
     if (state == WD_DONE) {
         wd_resource_move(s, r, WD_R_TERMINATED);
-        while (r->first_key)
-            wd_remove(s, r->first_key);
+        for (struct wd_record *k = r->first_key, *next; k; k = next) {
+            next = k->next_key;
+            wd_remove(s, k);
+        }
         wd_fire(s, "marketplace_resource_terminate_succeeded", "Resource {} has been deleted.",
                 NULL, r);
         return true;
@@ -386,10 +388,18 @@ static bool customer_is_blocked(struct wd_call *c)
     return true;
 }
 
+/* Its state was read while it was still pending, as it may be where nobody locks the row. */
+static bool is_racing(struct wd_call *c)
+{
+    const struct wd_record *o = c->at;
+    return o->state == WD_EXECUTING && o->provider_us &&
+           wd_now_us(c->s) - o->provider_us < c->s->settings.race_ms * 1000;
+}
+
 void wd_order_approve_by_provider(struct wd_call *c)
 {
     static const int valid[] = {WD_PENDING_PROVIDER};
-    if (customer_is_blocked(c) || !in_state(c, valid, ARRAY_LEN(valid)))
+    if (customer_is_blocked(c) || (!is_racing(c) && !in_state(c, valid, ARRAY_LEN(valid))))
         return;
     const cJSON *one, *attributes = c->s->year == 24 ? NULL : json_get(c->body, "attributes");
     cJSON *mine = cJSON_GetObjectItemCaseSensitive(c->at->own, "attributes");

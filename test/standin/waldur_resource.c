@@ -159,8 +159,7 @@ void wd_resource_set_limits(struct wd_call *c)
     }
     cJSON_ArrayForEach(one, limits)
     {
-        int64_t n;
-        if (!json_i64(limits, one->string, &n)) {
+        if (!cJSON_IsNumber(one) || one->valuedouble != (double)(int64_t)one->valuedouble) {
             wd_invalid(c, "limits", "A valid integer is required.");
             return;
         }

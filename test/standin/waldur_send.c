@@ -12,14 +12,21 @@
 
 enum { DELIVERIES_MAX = 200000, TYPE_BYTES = 64, SHARE = 1 << 30 };
 
+/* What becomes of it is drawn when the event is fired: so the seed and the order of events say it
+ * all, however long anything takes. */
+struct stop {
+    char *url;
+    bool dropped;
+};
+
 /* One body on its way to one or several destinations, one after the other. */
 struct parcel {
     struct wd_store *s;
+    enum wd_form form;
     char event[WD_HEX], type[TYPE_BYTES];
     char *body;
-    char **urls;
+    struct stop *stops;
     size_t n, at;
-    bool as_it_is; /* neither dropped nor doubled */
     struct parcel *prev, *next;
 };
 
@@ -41,7 +48,7 @@ struct wd_sender {
     size_t n, cap;
 };
 
-const char *const wd_forms[] = {"webhook", "stomp", "stomp-legacy", NULL};
+const char *const wd_forms[] = {"webhook", "form", "stomp", "stomp-legacy", NULL};
 
 struct wd_sender *wd_sender_new(void)
 {
@@ -77,7 +84,7 @@ static void note(struct parcel *p, const char *outcome, int status)
     if (w->n == w->cap)
         return;
     struct delivery *d = &w->log[w->n++];
-    *d = (struct delivery){.url = str_dup(p->urls[p->at]),
+    *d = (struct delivery){.url = str_dup(p->stops[p->at].url),
                            .outcome = outcome,
                            .status = status,
                            .at_ms = clock_mono_ms()};
@@ -121,8 +128,8 @@ static void parcel_free(struct parcel *p)
     if (!p)
         return;
     for (size_t i = 0; i < p->n; i++)
-        free(p->urls[i]);
-    free(p->urls);
+        free(p->stops[i].url);
+    free(p->stops);
     free(p->body);
     free(p);
 }
@@ -154,8 +161,8 @@ void wd_sender_free(struct wd_sender *w)
 }
 
 /* Takes body. */
-static struct parcel *parcel_new(struct wd_store *s, const char *type, const char *event,
-                                 char *body)
+static struct parcel *parcel_new(struct wd_store *s, enum wd_form form, const char *type,
+                                 const char *event, char *body)
 {
     struct parcel *p = body ? calloc(1, sizeof(*p)) : NULL;
     if (!p) {
@@ -163,21 +170,21 @@ static struct parcel *parcel_new(struct wd_store *s, const char *type, const cha
         return NULL;
     }
     p->s = s;
+    p->form = form;
     p->body = body;
     str_copy(p->event, sizeof(p->event), event);
     str_copy(p->type, sizeof(p->type), type);
     return p;
 }
 
-static bool address(struct parcel *p, const char *url)
+static void address(struct parcel *p, const char *url, bool dropped)
 {
-    char **urls = realloc(p->urls, (p->n + 1) * sizeof(*urls));
-    if (!urls)
-        return false;
-    p->urls = urls;
-    p->urls[p->n] = str_dup(url);
-    p->n += p->urls[p->n] ? 1 : 0;
-    return true;
+    struct stop *stops = realloc(p->stops, (p->n + 1) * sizeof(*stops));
+    if (!stops)
+        return;
+    p->stops = stops;
+    p->stops[p->n] = (struct stop){.url = str_dup(url), .dropped = dropped};
+    p->n += p->stops[p->n].url ? 1 : 0;
 }
 
 static bool happens(struct wd_sender *w, double share)
@@ -202,7 +209,7 @@ static void post(struct parcel *p, int64_t ms)
 /* ---- sending ---- */
 
 static void pump(struct wd_store *s);
-static void step(struct parcel *p);
+static void step(struct wd_store *s, struct parcel *p);
 
 static void begin(struct wd_sender *w, struct parcel *p)
 {
@@ -215,9 +222,8 @@ static void begin(struct wd_sender *w, struct parcel *p)
     w->active = p;
 }
 
-static void end(struct parcel *p)
+static void end(struct wd_sender *w, struct parcel *p)
 {
-    struct wd_sender *w = p->s->sender;
     w->busy--;
     if (p->prev)
         p->prev->next = p->next;
@@ -238,7 +244,7 @@ static void on_answer(void *ctx, const struct exchange_response *response)
     /* In 2024 a connection that fails takes the hooks after it along. */
     for (; failed && s->year == 24 && p->at < p->n; p->at++)
         note(p, "skipped", 0);
-    step(p);
+    step(s, p);
     pump(s);
 }
 
@@ -249,50 +255,36 @@ static bool send_one(struct parcel *p)
     struct err err;
     exchange_request_init(&request);
     request.method = METHOD_POST;
-    request.content_type = "application/json";
+    request.content_type =
+        p->form == WD_FORM_ENCODED ? "application/x-www-form-urlencoded" : "application/json";
     request.fresh_connection = true;
     request.timeout_ms = s->settings.timeout_ms;
     buf_adds(&request.body, p->body);
-    bool ok = s->sender->http && str_copy(request.url, sizeof(request.url), p->urls[p->at]) &&
+    bool ok = s->sender->http && str_copy(request.url, sizeof(request.url), p->stops[p->at].url) &&
               !request.body.failed &&
               http_send(s->sender->http, &request, NULL, on_answer, p, &err);
     exchange_request_done(&request);
     return ok;
 }
 
-/* A second time to the destination that is next. */
-static void again(struct parcel *p)
+static const char *refused(const struct parcel *p)
 {
-    struct parcel *twin = parcel_new(p->s, p->type, p->event, str_dup(p->body));
-    if (!twin)
-        return;
-    twin->as_it_is = true;
-    if (address(twin, p->urls[p->at]))
-        post(twin, delay(p->s));
-    else
-        parcel_free(twin);
-}
-
-static const char *refused(struct parcel *p)
-{
-    struct wd_store *s = p->s;
-    if (s->settings.ssrf_guard && !wd_is_public(p->urls[p->at]))
+    const struct stop *stop = &p->stops[p->at];
+    if (p->s->settings.ssrf_guard && !wd_is_public(stop->url))
         return "guarded";
-    return !p->as_it_is && happens(s->sender, s->settings.drop) ? "dropped" : NULL;
+    return stop->dropped ? "dropped" : NULL;
 }
 
 /* To the next destination that is sent to; ends the parcel after the last. */
-static void step(struct parcel *p)
+static void step(struct wd_store *s, struct parcel *p)
 {
     for (; p->at < p->n; p->at++) {
         const char *why = refused(p);
-        if (!why && !p->as_it_is && happens(p->s->sender, p->s->settings.duplicate))
-            again(p);
         if (!why && send_one(p))
             return;
         note(p, why ? why : "failed", 0);
     }
-    end(p);
+    end(s->sender, p);
 }
 
 static void pump(struct wd_store *s)
@@ -304,7 +296,7 @@ static void pump(struct wd_store *s)
         if (!w->first)
             w->last = NULL;
         begin(w, p);
-        step(p);
+        step(s, p);
     }
 }
 
@@ -321,12 +313,27 @@ static void due(struct wd_store *s, void *what)
     pump(s);
 }
 
+/* A parcel of its own, on its own time. */
+static void send_twin(const struct parcel *p, const char *url)
+{
+    struct parcel *twin = parcel_new(p->s, p->form, p->type, p->event, str_dup(p->body));
+    if (!twin)
+        return;
+    address(twin, url, false);
+    post(twin, delay(p->s));
+}
+
 void wd_send(struct wd_store *s, enum wd_form form, const char *type, const char *event, char *body)
 {
-    struct parcel *p = parcel_new(s, type, event, body);
+    struct wd_sender *w = s->sender;
+    struct parcel *p = parcel_new(s, form, type, event, body);
     for (const struct wd_record *h = s->first[WD_HOOK]; p && h; h = h->next) {
-        if (wd_hook_wants(s, h, form, type))
-            address(p, wd_text(h, "destination_url"));
+        if (!wd_hook_wants(s, h, form, type))
+            continue;
+        bool dropped = happens(w, s->settings.drop), twice = happens(w, s->settings.duplicate);
+        address(p, wd_text(h, "destination_url"), dropped);
+        if (twice && !dropped)
+            send_twin(p, wd_text(h, "destination_url"));
     }
     if (p)
         post(p, delay(s));
@@ -334,10 +341,9 @@ void wd_send(struct wd_store *s, enum wd_form form, const char *type, const char
 
 void wd_send_to(struct wd_store *s, const char *url, const char *type, char *body)
 {
-    struct parcel *p = parcel_new(s, type, "", body);
+    struct parcel *p = parcel_new(s, WD_WEBHOOK, type, "", body);
     if (!p)
         return;
-    p->as_it_is = true;
-    address(p, url);
+    address(p, url, false);
     post(p, 0);
 }

@@ -127,20 +127,26 @@ static cJSON *own_of(const struct wd_record *r, const char *name)
 
 /* ---- orders ---- */
 
+bool wd_is_secret(const char *name)
+{
+    static const char *const words[] = {"password", "secret", "token"};
+    for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+        if (strcasestr(name, words[i]))
+            return true;
+    }
+    return false;
+}
+
 /* Waldur keeps what looks like a credential to itself. */
 static void safe_attributes(struct row *w, const cJSON *attributes)
 {
-    static const char *const secret[] = {"password", "secret", "token"};
     if (!wants(w, "attributes"))
         return;
     cJSON *to = cJSON_AddObjectToObject(w->to, "attributes");
     const cJSON *one;
     cJSON_ArrayForEach(one, attributes)
     {
-        bool safe = true;
-        for (size_t i = 0; i < ARRAY_LEN(secret); i++)
-            safe = safe && !strcasestr(one->string, secret[i]);
-        if (safe)
+        if (!wd_is_secret(one->string))
             cJSON_AddItemToObject(to, one->string, cJSON_Duplicate(one, true));
     }
 }

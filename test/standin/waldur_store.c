@@ -124,16 +124,9 @@ static void key_unlink(struct wd_record *k)
     *at = k->next_key;
 }
 
-void wd_remove(struct wd_store *s, struct wd_record *r)
+/* Out of what finds it; other rows may still point at it. */
+static void take_out(struct wd_store *s, struct wd_record *r)
 {
-    while (r->first_order)
-        wd_remove(s, r->first_order);
-    while (r->first_key)
-        wd_remove(s, r->first_key);
-    if (r->kind == WD_ORDER)
-        order_unlink(r);
-    if (r->kind == WD_KEY)
-        key_unlink(r);
     struct wd_record **at = &s->by_id[bucket(r->id)];
     while (*at != r)
         at = &(*at)->next_id;
@@ -148,6 +141,23 @@ void wd_remove(struct wd_store *s, struct wd_record *r)
         s->last[r->kind] = r->prev;
     s->count[r->kind]--;
     record_free(r);
+}
+
+void wd_remove(struct wd_store *s, struct wd_record *r)
+{
+    for (struct wd_record *o = r->first_order, *next; o; o = next) {
+        next = o->next_order;
+        take_out(s, o);
+    }
+    for (struct wd_record *k = r->first_key, *next; k; k = next) {
+        next = k->next_key;
+        take_out(s, k);
+    }
+    if (r->kind == WD_ORDER)
+        order_unlink(r);
+    if (r->kind == WD_KEY)
+        key_unlink(r);
+    take_out(s, r);
 }
 
 void wd_clear(struct wd_store *s)

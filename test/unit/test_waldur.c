@@ -189,6 +189,10 @@ static void what_waits_for_others_is_left(void **state)
     struct waldur_sim s = ws_begin(false);
     s.type = WALDUR_TYPE_UNKNOWN;
     took(&s, WALDUR_INTAKE_LEFT, "o");
+    s.log[0] = '\0';
+    s.type = WALDUR_TYPE_CREATE;
+    s.offering = "";
+    took(&s, WALDUR_INTAKE_LEFT, "o");
     ws_end(&s);
 }
 
@@ -350,7 +354,7 @@ static void what_became_of_a_change_is_told(void **state)
     } cases[] = {
         {200, true, "", -1, WALDUR_EFFECT_DONE, true, ERR_NONE},
         {200, true, "{\"detail\":\"ok\"}", -1, WALDUR_EFFECT_DONE, true, ERR_NONE},
-        {200, true, HTML, -1, WALDUR_EFFECT_DONE, false, ERR_NONE},
+        {200, true, HTML, -1, WALDUR_EFFECT_UNKNOWN, false, ERR_UNKNOWN},
         {409, true, "{}", -1, WALDUR_EFFECT_REFUSED, true, ERR_CONFLICT},
         {404, true, NOT_FOUND, -1, WALDUR_EFFECT_REFUSED, true, ERR_GONE},
         {404, true, HTML, -1, WALDUR_EFFECT_REFUSED, false, ERR_UNAVAILABLE},
@@ -377,6 +381,42 @@ static void what_became_of_a_change_is_told(void **state)
                      err_class_name(out.err.class));
         }
     }
+}
+
+static void changes_resource(struct waldur_sim *s)
+{
+    s->resource = strstr(s->log, "+order.approve") ? WS_ORDER : WS_RESOURCE_HEX;
+}
+
+static void an_order_stays_with_its_resource(void **state)
+{
+    (void)state;
+    struct waldur_sim s = ws_begin(false);
+    s.resource = "";
+    took(&s, WALDUR_INTAKE_LEFT, "o");
+    ws_end(&s);
+    s = ws_begin(false);
+    s.before = changes_resource;
+    intake_failed(&s, ERR_UNKNOWN, "o r ? +order.approve o");
+    assert_string_equal(s.backend_id, "");
+    ws_end(&s);
+    s = ws_begin(false);
+    ws_fault(&s, (struct ws_fault){.mark = "r",
+                                   .status = 200,
+                                   .body = "{\"uuid\":\"" WS_ORDER "\",\"state\":\"OK\"}"});
+    intake_failed(&s, ERR_UNKNOWN, "o r:200");
+    ws_end(&s);
+}
+
+static void a_backend_id_has_to_fit(void **state)
+{
+    (void)state;
+    static char longest[WALDUR_BACKEND_ID_MAX * WALDUR_CHARACTER + 2];
+    memset(longest, 'a', sizeof(longest) - 1);
+    struct waldur_sim s = ws_begin(false);
+    s.accept = longest;
+    intake_failed(&s, ERR_INTERNAL, "o r ?");
+    ws_end(&s);
 }
 
 static void an_order_of_another_uuid_is_no_answer(void **state)
@@ -503,7 +543,7 @@ static void everything_is_told_before_the_order_is_done(void **state)
                                       "+resource.endpoints r k +key.report k o +order.done o");
     assert_int_equal(r.state, WALDUR_ORDER_DONE);
     assert_false(r.endpoints_untold);
-    assert_false(r.keys_untold);
+    assert_true(r.keys_told && !r.keys_untold);
     assert_int_equal(s.resource_state, WALDUR_RESOURCE_OK);
     assert_int_equal(s.n_keys, 1);
     char *metadata = json_text(s.metadata);
@@ -512,10 +552,16 @@ static void everything_is_told_before_the_order_is_done(void **state)
     assert_null(strstr(s.body, WS_API_KEY));
     assert_int_equal(s.site.endpoints, WALDUR_SUPPORT_YES);
     assert_int_equal(s.site.keys, WALDUR_SUPPORT_YES);
-    /* The order is done: nothing is posted again. */
+    /* The order is done: nothing is posted again, and the key is there. */
     s.log[0] = '\0';
-    r = reported(&s, all_of(&s), WALDUR_REPORT_ALREADY, "o");
+    r = reported(&s, all_of(&s), WALDUR_REPORT_ALREADY, "o k");
     assert_int_equal(r.state, WALDUR_ORDER_DONE);
+    assert_true(r.keys_told && !r.keys_untold);
+    s.log[0] = '\0';
+    s.n_keys = 0; /* or was taken away again: nobody brings it back */
+    r = reported(&s, all_of(&s), WALDUR_REPORT_ALREADY, "o k");
+    assert_false(r.keys_told || r.keys_untold);
+    ws_add_key(&s, "pk_live_abcd", WALDUR_KEY_OK);
     /* Waldur's retry: what is there stays. */
     s.log[0] = '\0';
     s.state = WALDUR_ORDER_EXECUTING;
@@ -529,7 +575,8 @@ static void an_old_waldur_is_told_what_it_can_be_told(void **state)
     struct waldur_sim s = executing(true);
     struct waldur_report r =
         reported(&s, all_of(&s), WALDUR_REPORT_TOLD,
-                 "o r +resource.metadata r +resource.endpoints r k o +order.done o");
+                 "o r +resource.metadata r +resource.endpoints r +resource.endpoints r k o r k o "
+                 "+order.done o");
     assert_true(r.endpoints_untold);
     assert_true(r.keys_untold);
     assert_int_equal(s.site.endpoints, WALDUR_SUPPORT_NO);
@@ -538,7 +585,10 @@ static void an_old_waldur_is_told_what_it_can_be_told(void **state)
     s.log[0] = '\0';
     s.state = WALDUR_ORDER_EXECUTING;
     r = reported(&s, all_of(&s), WALDUR_REPORT_TOLD, "o r k o +order.done o");
-    assert_true(r.endpoints_untold);
+    assert_true(r.endpoints_untold && r.keys_untold && !r.keys_told);
+    s.log[0] = '\0';
+    r = reported(&s, all_of(&s), WALDUR_REPORT_ALREADY, "o k");
+    assert_true(r.keys_untold && !r.keys_told);
     ws_end(&s);
 }
 
@@ -569,8 +619,10 @@ static void nothing_is_posted_about_an_order_that_does_not_execute(void **state)
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct waldur_sim s = executing(i % 2);
         s.state = cases[i].state;
-        struct waldur_report r = reported(&s, all_of(&s), cases[i].done, "o");
+        bool done = cases[i].state == WALDUR_ORDER_DONE;
+        struct waldur_report r = reported(&s, all_of(&s), cases[i].done, done ? "o k" : "o");
         assert_int_equal(r.state, cases[i].state);
+        assert_int_equal(s.n_keys, 0);
         s.log[0] = '\0';
         reported(&s, erred(&s), cases[i].erred, "o");
         assert_int_equal(s.state, cases[i].state);
@@ -883,7 +935,7 @@ static void a_key_that_nobody_waits_for_is_not(void **state)
     answered(&s, NEW_KEY, WALDUR_KEY_GONE, "k");
     s.old = true;
     s.site.keys = WALDUR_SUPPORT_UNKNOWN;
-    answered(&s, NEW_KEY, WALDUR_KEY_NOT_SUPPORTED, "k");
+    answered(&s, NEW_KEY, WALDUR_KEY_NOT_SUPPORTED, "k w k");
     assert_int_equal(s.site.keys, WALDUR_SUPPORT_NO);
     ws_end(&s);
 }
@@ -1063,6 +1115,8 @@ int main(void)
         cmocka_unit_test(errors_hold_or_wait_and_change_nothing),
         cmocka_unit_test(retry_after_is_handed_on),
         cmocka_unit_test(what_became_of_a_change_is_told),
+        cmocka_unit_test(an_order_stays_with_its_resource),
+        cmocka_unit_test(a_backend_id_has_to_fit),
         cmocka_unit_test(an_order_of_another_uuid_is_no_answer),
         cmocka_unit_test(nobody_deciding_is_an_error),
         cmocka_unit_test(everything_is_told_before_the_order_is_done),

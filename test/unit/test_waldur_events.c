@@ -322,6 +322,15 @@ static void slugs_may_be_empty_and_owners_may_not(void **state)
     const struct waldur_setup none = {.type = NULL};
     refused_with(&none, CREATE, "", "under offerings");
     refused_with(&with, "\"type\":\"Migrate\"," OWNERS, "", "not known");
+    struct waldur_order o = order_of(CREATE);
+    struct waldur_resource r = resource_of("");
+    struct waldur_event e;
+    char reason[WALDUR_REASON_MAX] = "";
+    o.created_us = -1;
+    assert_int_equal(waldur_translate(URL, &with, &o, &r, &e, reason), WALDUR_UNTRANSLATABLE);
+    assert_non_null(strstr(reason, "created"));
+    waldur_order_done(&o);
+    waldur_resource_done(&r);
 }
 
 static void a_terminate_order_needs_no_more_than_its_resource(void **state)

@@ -19,6 +19,7 @@
 #include "base/exchange.h"
 #include "base/json.h"
 #include "base/str.h"
+#include "base/uuid.h"
 #include "waldur/intake.h"
 #include "waldur/key.h"
 #include "waldur/report.h"
@@ -42,7 +43,7 @@ enum { WS_KEYS_MAX = 40, WS_FAULTS_MAX = 8 };
 
 /* Happens to the next request (times: to as many) whose mark is this. */
 struct ws_fault {
-    const char *mark; /* "o", "+order.done", ... */
+    const char *mark; /* "o", "+order.done", ...; NULL: any */
     int skip;         /* so many of them pass before */
     int times;
     int status; /* 0: no answer */
@@ -65,7 +66,7 @@ struct waldur_sim {
     enum waldur_order_state state;
     enum waldur_resource_state resource_state;
     bool no_order, no_resource; /* 404 */
-    const char *offering, *offering_type, *attributes;
+    const char *resource, *offering, *offering_type, *attributes;
     int slow_approval; /* looks until an approved order executes */
     bool approved;
     bool deaf; /* set_state_done and _erred answer 200 and change nothing: several orders execute */
@@ -79,6 +80,7 @@ struct waldur_sim {
     struct ws_fault faults[WS_FAULTS_MAX];
     size_t n_faults;
     char late[40]; /* the change that acts at the next wait */
+    char late_url[256];
     char *late_body;
     unsigned posted_to_closed; /* changes of an order that did not execute, but for those allowed */
     struct waldur_site site;
@@ -94,6 +96,7 @@ static inline struct waldur_sim ws_begin(bool old)
                                .type = WALDUR_TYPE_CREATE,
                                .state = WALDUR_ORDER_PENDING_PROVIDER,
                                .resource_state = WALDUR_RESOURCE_CREATING,
+                               .resource = WS_RESOURCE_HEX,
                                .offering = WS_OFFERING_HEX,
                                .offering_type = "Marketplace.Slurm",
                                .attributes = "{\"name\":\"my-ws\"}",
@@ -149,7 +152,7 @@ static inline void ws_order_body(const struct waldur_sim *s, struct buf *b)
     buf_addf(b,
              "{\"url\":\"" WS_URL "/marketplace-orders/" WS_ORDER_HEX "/\",\"uuid\":\"%s\","
              "\"type\":\"%s\",\"state\":\"%s\",\"resource_uuid\":null,"
-             "\"marketplace_resource_uuid\":\"" WS_RESOURCE_HEX "\",\"offering_uuid\":\"%s\","
+             "\"marketplace_resource_uuid\":\"%s\",\"offering_uuid\":\"%s\","
              "\"offering_type\":\"%s\",\"offering_name\":\"AI workspace\",\"plan_uuid\":"
              "\"" WS_PLAN_HEX "\",\"plan_name\":\"Pro\",\"customer_uuid\":\"" WS_CUSTOMER_HEX
              "\",\"customer_name\":\"Acme Corp\",\"customer_slug\":\"acme-corp\",\"project_uuid\":"
@@ -159,8 +162,8 @@ static inline void ws_order_body(const struct waldur_sim *s, struct buf *b)
              "\"modified\":\"2026-11-21T10:05:00Z\",\"created_by_email\":\"jane@example.com\","
              "\"error_message\":\"\"%s}",
              s->old ? WS_ORDER_HEX : WS_ORDER, waldur_order_type_name(s->type),
-             waldur_order_state_name(s->state), s->offering, s->offering_type, s->attributes,
-             s->old ? "" : ",\"slug\":\"my-ws-order\",\"backend_id\":\"\"");
+             waldur_order_state_name(s->state), s->resource, s->offering, s->offering_type,
+             s->attributes, s->old ? "" : ",\"slug\":\"my-ws-order\",\"backend_id\":\"\"");
 }
 
 static inline void ws_add_tree(struct buf *b, const cJSON *tree, const char *none)
@@ -332,7 +335,7 @@ static inline void ws_late(struct waldur_sim *s)
         struct buf b;
         buf_init(&b, 4096);
         cJSON *body = ws_parse(s->late_body);
-        (void)ws_change(s, s->late, "", body, &b);
+        (void)ws_change(s, s->late, s->late_url, body, &b);
         cJSON_Delete(body);
         buf_done(&b);
         s->late[0] = '\0';
@@ -342,36 +345,44 @@ static inline void ws_late(struct waldur_sim *s)
 /* ---- requests ---- */
 
 /* What is asked for; the URL is the very one, and of nothing else. */
-static inline const char *ws_mark(const struct waldur_action *a)
+static inline const char *ws_mark_of(const struct waldur_action *a, const char *resource)
 {
     static char mark[48];
+    char look[256];
     const char *url = a->request.url;
     if (a->effect) {
         static const struct {
-            const char *effect, *url;
+            const char *effect, *collection, *action;
         } posts[] = {
-            {"order.approve", WS_URL "/marketplace-orders/" WS_ORDER "/approve_by_provider/"},
-            {"order.executing", WS_URL "/marketplace-orders/" WS_ORDER "/set_state_executing/"},
-            {"order.done", WS_URL "/marketplace-orders/" WS_ORDER "/set_state_done/"},
-            {"order.erred", WS_URL "/marketplace-orders/" WS_ORDER "/set_state_erred/"},
-            {"resource.backend_id",
-             WS_URL "/marketplace-provider-resources/" WS_RESOURCE "/set_backend_id/"},
-            {"resource.metadata",
-             WS_URL "/marketplace-provider-resources/" WS_RESOURCE "/set_backend_metadata/"},
-            {"resource.endpoints",
-             WS_URL "/marketplace-provider-resources/" WS_RESOURCE "/set_endpoints/"},
-            {"key.report", WS_URL "/marketplace-resource-api-keys/report_created/"},
+            {"order.approve", "orders", "approve_by_provider"},
+            {"order.executing", "orders", "set_state_executing"},
+            {"order.done", "orders", "set_state_done"},
+            {"order.erred", "orders", "set_state_erred"},
+            {"resource.backend_id", "provider-resources", "set_backend_id"},
+            {"resource.metadata", "provider-resources", "set_backend_metadata"},
+            {"resource.endpoints", "provider-resources", "set_endpoints"},
         };
-        const char *wanted = NULL;
+        char wanted[256] = "";
         for (size_t i = 0; i < ARRAY_LEN(posts); i++) {
-            wanted = str_eq(posts[i].effect, a->effect) ? posts[i].url : wanted;
+            if (str_eq(posts[i].effect, a->effect)) {
+                snprintf(
+                    wanted, sizeof(wanted), WS_URL "/marketplace-%s/%s/%s/", posts[i].collection,
+                    str_eq(posts[i].collection, "orders") ? WS_ORDER : resource, posts[i].action);
+            }
         }
-        if (wanted) {
+        if (str_eq(a->effect, "key.report")) {
+            str_copy(wanted, sizeof(wanted),
+                     WS_URL "/marketplace-resource-api-keys/report_created/");
+        }
+        if (wanted[0]) {
             assert_string_equal(url, wanted);
         } else {
-            assert_true(str_starts(url, WS_URL "/marketplace-resource-api-keys/1111111"));
-            assert_true(str_eq(url + strlen(url) - 9, "/set_key/") ||
-                        str_eq(url + strlen(url) - 11, "/set_erred/"));
+            const char *rest = url + strlen(WS_URL "/marketplace-resource-api-keys/");
+            char uuid[UUID_TEXT];
+            assert_true(str_starts(url, WS_URL "/marketplace-resource-api-keys/"));
+            assert_true(strlen(rest) > 36 && uuid_parse(rest, 36, uuid));
+            assert_string_equal(rest + 36,
+                                str_eq(a->effect, "key.set") ? "/set_key/" : "/set_erred/");
         }
         assert_int_equal(a->request.method, METHOD_POST);
         assert_string_equal(a->request.content_type, "application/json");
@@ -384,12 +395,20 @@ static inline const char *ws_mark(const struct waldur_action *a)
     if (str_eq(url, WS_URL "/marketplace-orders/" WS_ORDER "/")) {
         return "o";
     }
-    if (str_eq(url, WS_URL "/marketplace-provider-resources/" WS_RESOURCE "/")) {
+    snprintf(look, sizeof(look), WS_URL "/marketplace-provider-resources/%s/", resource);
+    if (str_eq(url, look)) {
         return "r";
     }
-    assert_true(str_starts(url, WS_URL "/marketplace-resource-api-keys/?resource_uuid=" WS_RESOURCE
-                                       "&page_size=100&page="));
+    snprintf(
+        look, sizeof(look),
+        WS_URL "/marketplace-resource-api-keys/?resource_uuid=%s&page_size=100&page=", resource);
+    assert_true(str_starts(url, look));
     return "k";
+}
+
+static inline const char *ws_mark(const struct waldur_action *a)
+{
+    return ws_mark_of(a, WS_RESOURCE);
 }
 
 static inline int ws_serve(struct waldur_sim *s, const struct waldur_action *a, struct buf *b)
@@ -427,7 +446,7 @@ static inline struct ws_fault *ws_fault_of(struct waldur_sim *s, const char *mar
 {
     for (size_t i = 0; i < s->n_faults; i++) {
         struct ws_fault *f = &s->faults[i];
-        if (f->times > 0 && str_eq(f->mark, mark)) {
+        if (f->times > 0 && (!f->mark || str_eq(f->mark, mark))) {
             if (f->skip > 0) {
                 f->skip--;
                 continue;
@@ -454,9 +473,9 @@ static inline struct exchange_response ws_answer(struct waldur_sim *s,
     }
     buf_init(&b, 1 << 20);
     struct ws_fault *f = ws_fault_of(s, mark);
-    if (f && f->late) {
-        assert_non_null(a->effect);
+    if (f && f->late && a->effect) {
         str_copy(s->late, sizeof(s->late), a->effect);
+        str_copy(s->late_url, sizeof(s->late_url), a->request.url);
         free(s->late_body);
         s->late_body = str_dup(buf_str(&a->request.body));
     } else if (!f || f->acts) {

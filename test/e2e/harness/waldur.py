@@ -206,8 +206,10 @@ class Waldur(Standin):
 
     def wait_sent(self, timeout=30):
         """Until nothing waits to be sent; the deliveries."""
-        return eventually(lambda: (lambda a: a if not a["waiting"] else None)(self.admin("GET", "/deliveries")), timeout,
-                          "webhooks are sent")["deliveries"]
+        def sent():
+            answer = self.admin("GET", "/deliveries")
+            return None if answer["waiting"] else answer
+        return eventually(sent, timeout, "webhooks are sent")["deliveries"]
 
     # ---- what became of it ----
 
@@ -241,7 +243,8 @@ class Waldur(Standin):
         return eventually(there, timeout, f"orders are {' or '.join(states)}")
 
     def counters(self):
-        """calls: {"POST marketplace-orders/{}/set_state_done/": n}; ignored_arguments: filters that were none; orders."""
+        """calls: {"POST marketplace-orders/{}/set_state_done/": n}; ignored_arguments: filters that were none; orders:
+        what they were told."""
         return self.admin("GET", "/counters")
 
     def told(self, order):
