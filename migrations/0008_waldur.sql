@@ -578,32 +578,24 @@ BEGIN
 END $$;
 
 -- Waldur has been told, or had been, and was seen to know: p_state 'done' or 'erred'. p_delivered: the key that it holds now;
--- what was kept of it is gone with this. Where a worker ended between telling and this, the journal says so: "order.done"
--- is intended only when the key that was reported before has been seen there.
+-- what was kept of it is gone with this.
 CREATE FUNCTION waldur_told(p_order uuid, p_owner uuid, p_fence bigint, p_state text, p_backend_id text, p_delivered text)
 RETURNS text LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp AS $$
 DECLARE
     o waldur_order := waldur_guard(p_order, p_owner, p_fence, NULL);
-    v_delivered text := p_delivered;
 BEGIN
     IF o.order_uuid IS NULL THEN
         RETURN 'lost';
-    END IF;
-    IF v_delivered IS NULL AND p_state = 'done'
-       AND (SELECT count(DISTINCT e.operation) FROM waldur_effect e WHERE e.subject = p_order
-            AND e.operation IN ('key.report', 'order.done') AND e.state NOT IN ('refused', 'not_sent')) = 2 THEN
-        v_delivered := (SELECT d.prefix FROM waldur_delivery d JOIN agent_config c ON c.api_key = d.prefix
-                        WHERE c.subscription_uuid = o.resource_uuid);
     END IF;
     UPDATE waldur_order SET phase = 'reported', told = p_state, told_at = now(), order_state = p_state,
         backend_id = coalesce(p_backend_id, backend_id),
         announced_at = CASE WHEN p_backend_id IS NULL THEN announced_at ELSE coalesce(announced_at, now()) END,
         attempts = 0, error_class = NULL, error = NULL
     WHERE order_uuid = p_order;
-    IF v_delivered IS NOT NULL THEN
-        DELETE FROM waldur_delivery WHERE prefix = v_delivered;
+    IF p_delivered IS NOT NULL THEN
+        DELETE FROM waldur_delivery WHERE prefix = p_delivered;
         PERFORM audit(o.resource_uuid, o.organization_uuid, NULL, 'waldur', 'api_key.delivered',
-                      jsonb_build_object('prefix', v_delivered));
+                      jsonb_build_object('prefix', p_delivered));
     END IF;
     PERFORM waldur_looked(p_order);
     PERFORM audit(o.resource_uuid, o.organization_uuid, o.job_id, 'waldur', 'waldur.told',

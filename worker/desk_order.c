@@ -477,7 +477,7 @@ static void told(struct errand *e, const struct waldur_report *r)
     struct pg_param p[6];
     bool done = r->state == WALDUR_ORDER_DONE;
     bool by_us = r->end == WALDUR_REPORT_TOLD;
-    bool delivered = by_us && done && e->key_told.api_key && !r->keys_untold;
+    bool delivered = done && e->key_told.api_key && r->keys_told;
     const char *state = done ? "done" : "erred";
     if (by_us) {
         metrics_add(e->desk->o.metrics, M_WALDUR_REPORTS_TOTAL, METRIC_LABELS(state), 1);

@@ -117,7 +117,7 @@ static void check(void **state, const char *profile, size_t unlinked)
             continue;
         uuid_hex(h.order_uuid, hex);
         approved += h.kind == HOOK_ORDER_APPROVED && str_eq(hex, order);
-        assert_true(h.order_type == HOOK_TYPE_CREATE || h.order_type == HOOK_TYPE_TERMINATE);
+        assert_true(h.order_type == WALDUR_TYPE_CREATE || h.order_type == WALDUR_TYPE_TERMINATE);
     }
     for (const struct wd_record *e = s->first[WD_EVENT]; e; e = e->next)
         gone += strstr(wd_text(e, "event_type"), "_unlinked") != NULL;
@@ -130,15 +130,15 @@ static void check(void **state, const char *profile, size_t unlinked)
 /* What the bus says of one order in a state. */
 static void check_order(struct product_sim *p, struct wd_record *o, int state)
 {
-    static const enum hook_order_state states[] = {HOOK_STATE_PENDING_CONSUMER,
-                                                   HOOK_STATE_PENDING_PROVIDER,
-                                                   HOOK_STATE_PENDING_PROJECT,
-                                                   HOOK_STATE_PENDING_START_DATE,
-                                                   HOOK_STATE_EXECUTING,
-                                                   HOOK_STATE_DONE,
-                                                   HOOK_STATE_ERRED,
-                                                   HOOK_STATE_CANCELED,
-                                                   HOOK_STATE_REJECTED};
+    static const enum waldur_order_state states[] = {WALDUR_ORDER_PENDING_CONSUMER,
+                                                     WALDUR_ORDER_PENDING_PROVIDER,
+                                                     WALDUR_ORDER_PENDING_PROJECT,
+                                                     WALDUR_ORDER_PENDING_START_DATE,
+                                                     WALDUR_ORDER_EXECUTING,
+                                                     WALDUR_ORDER_DONE,
+                                                     WALDUR_ORDER_ERRED,
+                                                     WALDUR_ORDER_CANCELED,
+                                                     WALDUR_ORDER_REJECTED};
     char hex[WD_HEX];
     o->state = state;
     for (enum wd_form form = WD_STOMP; form <= WD_STOMP_LEGACY; form++) {
@@ -147,7 +147,7 @@ static void check_order(struct product_sim *p, struct wd_record *o, int state)
         uuid_hex(h.order_uuid, hex);
         assert_string_equal(hex, o->id);
         bool whole = form == WD_STOMP;
-        assert_int_equal(h.order_type, whole ? HOOK_TYPE_CREATE : HOOK_TYPE_UNKNOWN);
+        assert_int_equal(h.order_type, whole ? WALDUR_TYPE_CREATE : WALDUR_TYPE_UNKNOWN);
         assert_int_equal(*h.resource_uuid != '\0', whole);
         if (state == WD_EXECUTING)
             assert_int_equal(h.kind, HOOK_ORDER_APPROVED);
