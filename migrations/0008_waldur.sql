@@ -436,12 +436,12 @@ BEGIN
     IF NOT FOUND OR o.phase NOT IN ('taken', 'reported') OR o.told = 'done' THEN
         RETURN;
     END IF;
+    -- Once carried out is carried out: what happens to the subscription later bears the number of its last order, too, and
+    -- is no word about it.
     SELECT x.id, x.state, x.error_class, s.order_uuid AS wanted_by INTO j
     FROM provisioning_job x JOIN subscription s ON s.uuid = x.subscription_uuid
-    WHERE x.subscription_uuid = o.resource_uuid AND x.order_uuid = p_order
-      -- What happens to a subscription beside its orders bears the number of the last one.
-      AND x.kind NOT IN ('purge', 'suspend', 'resume')
-    ORDER BY x.id DESC LIMIT 1;
+    WHERE x.subscription_uuid = o.resource_uuid AND x.order_uuid = p_order AND x.kind <> 'purge'
+    ORDER BY x.state = 'succeeded' AND x.kind NOT IN ('suspend', 'resume') DESC, x.id DESC LIMIT 1;
     IF NOT FOUND THEN
         RETURN;
     END IF;
@@ -504,9 +504,10 @@ BEGIN
         announced_at = CASE WHEN p_backend_id IS NULL THEN announced_at ELSE coalesce(announced_at, now()) END,
         event_id = p_event_id, inbox = CASE WHEN v IN ('known', 'replayed') THEN coalesce(inbox, v) ELSE v END,
         taken_at = coalesce(taken_at, now()),
-        -- A later order is known: this one is never carried out.
-        verdict = CASE WHEN v = 'stale' THEN 'erred' ELSE verdict END,
-        job_error_class = CASE WHEN v = 'stale' THEN 'superseded' ELSE job_error_class END
+        -- A later order is known: this one is never carried out. Or there is nothing left to do for it ('noted').
+        verdict = CASE WHEN v = 'stale' OR (v = 'noted' AND s.wanted IN ('absent', 'purged')) THEN 'erred'
+                       WHEN v = 'noted' THEN 'done' ELSE verdict END,
+        job_error_class = CASE WHEN v IN ('stale', 'noted') THEN 'superseded' ELSE job_error_class END
     WHERE order_uuid = p_order;
     PERFORM waldur_looked(p_order);
     PERFORM waldur_judge(p_order);

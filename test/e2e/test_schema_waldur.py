@@ -449,6 +449,15 @@ class Verdicts(WaldurBase):
         self.job_ends(resource, "failed")
         self.assertEqual(self.verdict(order)[:2], ("done", "done"))
 
+    def test_carried_out_is_for_good(self):
+        """Also before Waldur was told."""
+        order, resource = self.taken()
+        job = self.job_ends(resource)
+        self.db.take(resource, order=order, at=LATER, data={"other": 1})
+        self.job_ends(resource, "failed")
+        self.assertEqual(self.verdict(order), ("done", None, None, True))
+        self.assertEqual(self.row(order)["job_id"], job)
+
     def test_cancelled(self):
         order, resource = self.taken()
         self.db.rows("SELECT * FROM job_cancel(%s, 'twice', %s, 'cli')", self.db.live(resource), DAY_MS)
