@@ -18,6 +18,7 @@ enum {
     COUNT_COST = 50,     /* counting takes at most a fiftieth of the database's time */
     COUNT_EXACT = 10000, /* beyond it the database's statistics tell */
     ANSWER_MAX = 16 * 1024 * 1024,
+    ROUTES_MAX = 8,
 };
 
 static const char *const scopes[] = {"all", "runtime", "organization", "subscription"};
@@ -156,6 +157,18 @@ static void add_pauses(const struct admin *a, struct buf *out)
     buf_addc(out, '}');
 }
 
+/* Those that are not well, Waldur among them. */
+static void add_upstreams(const struct admin *a, struct buf *out)
+{
+    engine_upstreams_json(a->o.engine, out);
+    if (a->o.marketplace && out->len > 0) {
+        bool others = out->len > 1 && out->data[out->len - 2] != '[';
+        out->data[--out->len] = '\0';
+        marketplace_json(a->o.marketplace, others, out);
+        buf_addc(out, ']');
+    }
+}
+
 static void readyz(void *ctx, struct httpd_request *r, const char *path, const char *body,
                    size_t body_len)
 {
@@ -181,7 +194,7 @@ static void readyz(void *ctx, struct httpd_request *r, const char *path, const c
     buf_addf(&out, "{\"ready\":%s,\"checks\":{", ready ? "true" : "false");
     add_checks(&out, checks, ARRAY_LEN(checks));
     buf_adds(&out, "},\"upstreams\":");
-    engine_upstreams_json(a->o.engine, &out);
+    add_upstreams(a, &out);
     add_pauses(a, &out);
     buf_adds(&out, "}\n");
     reply(r, ready ? 200 : 503, "application/json", &out);
@@ -222,16 +235,21 @@ struct admin *admin_new(struct loop *loop, const struct admin_options *options, 
         err_nomem(err);
         return NULL;
     }
-    const struct httpd_route routes[] = {
+    struct httpd_route routes[ROUTES_MAX] = {
         {"GET", "/healthz", healthz, a},
         {"GET", "/readyz", readyz, a},
         {"GET", "/metrics", metrics, a},
     };
+    size_t n_routes = 3;
+    for (size_t i = 0; i < options->n_routes && n_routes < ROUTES_MAX; i++) {
+        routes[n_routes++] = options->routes[i];
+    }
     a->loop = loop;
     a->o = *options;
     a->o.listen = NULL;
+    a->o.routes = NULL;
     a->count = (struct loop_timer){.fn = on_count_due, .ctx = a};
-    a->httpd = httpd_new(loop, options->listen, routes, ARRAY_LEN(routes), err);
+    a->httpd = httpd_new(loop, options->listen, routes, n_routes, err);
     if (!a->httpd || loop_timer_set(loop, &a->count, 0, err)) {
         admin_free(a);
         return NULL;

@@ -8,7 +8,9 @@
 #include "base/err.h"
 #include "engine.h"
 #include "ingest.h"
+#include "marketplace.h"
 #include "metrics.h"
+#include "net/httpd.h"
 #include "net/loop.h"
 
 struct admin;
@@ -19,6 +21,9 @@ struct admin_options {
     struct engine *engine;
     struct ingest *ingest;
     struct metrics *metrics;
+    struct marketplace *marketplace;  /* NULL: no Waldur is configured */
+    const struct httpd_route *routes; /* served beside; copied */
+    size_t n_routes;
 };
 
 struct admin *admin_new(struct loop *loop, const struct admin_options *options, struct err *err);

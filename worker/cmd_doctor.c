@@ -62,10 +62,10 @@ static int check_operands(const struct visit *v)
     for (int i = 0; i < v->n_only; i++) {
         const char *name = v->only[i];
         if (!str_eq(name, "configuration") && !str_eq(name, "database") && !str_eq(name, "kafka") &&
-            !config_runtime_named(v->doctor.config, name))
+            !str_eq(name, "waldur") && !config_runtime_named(v->doctor.config, name))
             return cli_usage(v->cli,
                              "\"%s\" is neither a runtime of the configuration, nor configuration, "
-                             "database or kafka",
+                             "database, kafka or waldur",
                              name);
     }
     return CLI_OK;
@@ -77,7 +77,7 @@ static int choose(struct visit *v)
     int rc = check_operands(v);
     if (rc != CLI_OK)
         return rc;
-    v->exams = calloc(3 + c->n_runtimes * PRODUCT_MAX, sizeof(*v->exams));
+    v->exams = calloc(4 + c->n_runtimes * PRODUCT_MAX, sizeof(*v->exams));
     if (!v->exams)
         return cli_failf("out of memory");
     if (is_wanted(v, "configuration"))
@@ -86,6 +86,8 @@ static int choose(struct visit *v)
         add_exam(v, &exam_database, "database");
     if (is_wanted(v, "kafka"))
         add_exam(v, &exam_kafka, "kafka");
+    if (c->waldur_url && is_wanted(v, "waldur"))
+        add_exam(v, &exam_waldur, "waldur");
     for (size_t i = 0; i < c->n_runtimes; i++)
         if (is_wanted(v, c->runtimes[i].name))
             add_runtime(v, &c->runtimes[i]);

@@ -134,6 +134,39 @@ static const struct table_column effect_columns[] = {
     {"error", "ERROR", CELL_TEXT, true, 0},
 };
 
+static const struct table_column order_columns[] = {
+    {"created_at", "CREATED", CELL_TIME, false, 0},
+    {"order_uuid", "ORDER", CELL_TEXT, false, 0},
+    {"order_type", "TYPE", CELL_TEXT, false, 0},
+    {"phase", "PHASE", CELL_TEXT, false, 0},
+    {"order_state", "AT WALDUR", CELL_TEXT, false, 1},
+    {"source", NULL, CELL_TEXT, false, 0},
+    {"reason", "REASON", CELL_TEXT, false, 0},
+    {"detail", "DETAIL", CELL_TEXT, true, 1},
+    {"backend_id", "BACKEND ID", CELL_TEXT, false, 3},
+    {"announced_at", NULL, CELL_TIME, false, 0},
+    {"taken_at", NULL, CELL_TIME, false, 0},
+    {"inbox", NULL, CELL_TEXT, false, 0},
+    {"verdict", "JOB", CELL_TEXT, false, 2},
+    {"told", "TOLD", CELL_TEXT, false, 0},
+    {"told_at", NULL, CELL_TIME, false, 0},
+    {"unlinked_at", "UNLINKED", CELL_TIME, false, 4},
+    {"hints", NULL, CELL_NUMBER, false, 0},
+    {"attempts", NULL, CELL_NUMBER, false, 0},
+    {"due_at", NULL, CELL_TIME, false, 0},
+    {"error_class", "CLASS", CELL_TEXT, false, 2},
+    {"error", "ERROR", CELL_TEXT, true, 1},
+};
+
+static const struct table_column told_columns[] = {
+    {"intended_at", "INTENDED", CELL_TIME, false, 0}, {"subject", NULL, CELL_TEXT, false, 0},
+    {"operation", "OPERATION", CELL_TEXT, false, 0},  {"state", "STATE", CELL_TEXT, false, 0},
+    {"http_status", "HTTP", CELL_NUMBER, false, 2},   {"method", NULL, CELL_TEXT, false, 0},
+    {"target", "TARGET", CELL_TEXT, true, 3},         {"body_sha256", NULL, CELL_TEXT, false, 0},
+    {"request_id", "REQUEST", CELL_TEXT, false, 4},   {"settled_at", NULL, CELL_TIME, false, 0},
+    {"error_class", "CLASS", CELL_TEXT, false, 1},    {"error", "ERROR", CELL_TEXT, true, 0},
+};
+
 static const struct table_column key_columns[] = {
     {"created_at", "CREATED", CELL_TIME, false, 0},
     {"prefix", "PREFIX", CELL_TEXT, false, 0},
@@ -200,6 +233,17 @@ static const struct section sections[] = {
      "error_class, error FROM agent_marketplace.provisioning_effect "
      "WHERE subscription_uuid = $1::uuid ORDER BY id" NEWEST "id",
      COLUMNS(effect_columns)},
+    {"orders", "Orders at Waldur", false,
+     "SELECT * FROM (SELECT created_at, order_uuid, order_type, phase, order_state, source, "
+     "reason, detail, backend_id, announced_at, taken_at, inbox, verdict, told, told_at, "
+     "unlinked_at, hints, attempts, due_at, error_class, error FROM agent_marketplace.waldur_order "
+     "WHERE resource_uuid = $1::uuid ORDER BY created_at" NEWEST "created_at",
+     COLUMNS(order_columns)},
+    {"waldur_effects", "Changes at Waldur", false,
+     "SELECT intended_at, subject, operation, state, http_status, method, target, body_sha256, "
+     "request_id, settled_at, error_class, error FROM (SELECT * FROM "
+     "agent_marketplace.waldur_effect WHERE resource_uuid = $1::uuid ORDER BY id" NEWEST "id",
+     COLUMNS(told_columns)},
     {"api_keys", "API keys", false,
      "SELECT * FROM (SELECT created_at, prefix, array_to_json(permissions), "
      "array_to_json(allowed_domains), rate_limit, expires_at, revoked_at, last_used_at "

@@ -3,6 +3,7 @@
 #include "base/str.h"
 
 #define STATES "queued running retrying held failed superseded succeeded cancelled"
+#define PHASES "hinted left taken reported dropped"
 #define STEPS                                                                                      \
     "name announce collection workspace api_key record report close_workspace open_workspace "     \
     "revoke archive chat_history"
@@ -113,6 +114,40 @@ const struct cli_command commands[] = {
      .examples = "provisioner jobs --state failed --since 24h\n"
                  "provisioner jobs --organization acme-corp --state queued,retrying,held\n"
                  "provisioner jobs --error unauthorized --json\n"},
+    {.name = "orders",
+     .operands = "",
+     .summary = "Waldur's orders: what waits, why, and what was told",
+     .handler = cmd_orders,
+     .help =
+         "Lists Waldur's orders, those that changed last first. hinted: not read yet. left: not\n"
+         "approved, or not yet; REASON and DETAIL say why, and it is looked at again with every\n"
+         "sweep. taken: its job runs. reported: Waldur was told, and seen to know. dropped: not\n"
+         "ours, or closed by others.",
+     .options = {{OPT_STATE, "state", "STATE[,STATE]", PHASES,
+                  "only orders in these states; may be given more than once"},
+                 {OPT_ORGANIZATION, "organization", "SLUG", NULL,
+                  "only orders of this organization"},
+                 {OPT_LIMIT, "limit", "N", NULL, "at most so many; default 50"},
+                 OPTION_JSON},
+     .examples = "provisioner orders --state left\n"
+                 "provisioner orders --state hinted,taken --organization acme-corp --json\n"},
+    {.name = "backfill",
+     .operands = "",
+     .summary = "fetches what Waldur has told since some time",
+     .handler = cmd_backfill,
+     .help =
+         "Reads Waldur's events since a time and leaves a hint for each order, resource and key\n"
+         "that they are about, as if its webhooks had come: workers look at each of them, once\n"
+         "or again, and do what is still to be done. Safe to repeat. The sweep finds open orders\n"
+         "by itself; this is for what was closed or forgotten meanwhile.",
+     .options = {{OPT_SINCE, "since", "TIME", NULL,
+                  "from when on: a duration before now (24h) or a time (2026-11-21T10:00:00Z)"},
+                 {OPT_JSON, "json", NULL, NULL, "the counts as one JSON document"}},
+     .examples = "provisioner backfill --since 24h\n",
+     .exits = "0  done\n"
+              "1  Waldur or the database failed; no hint was left\n"
+              "2  wrong usage or configuration\n"
+              "3  done, but some events could not be read\n"},
     {.name = "show",
      .operands = "SUBSCRIPTION",
      .summary = "one subscription whole",
@@ -261,13 +296,13 @@ const struct cli_command commands[] = {
     {.name = "doctor",
      .operands = "[WHAT...]",
      .summary = "looks at every server and says what to mend",
-     .words = "configuration database kafka",
+     .words = "configuration database kafka waldur",
      .max_operands = CLI_OPERANDS_MAX,
      .handler = cmd_doctor,
      .help =
          "Reaches every server that the configuration names, all at the same time, and looks at\n"
          "versions, rights and settings; changes nothing, and may run beside workers. WHAT\n"
-         "restricts it: configuration, database, kafka, or the name of a runtime.\n\n"
+         "restricts it: configuration, database, kafka, waldur, or the name of a runtime.\n\n"
          "Every finding has a level: ok; note, which nobody has to act on; warn, which goes wrong\n"
          "one day; bad, which keeps the worker from its work. What is warn or bad comes with what\n"
          "to do about it. Credentials are shown nowhere.\n\n"
@@ -316,8 +351,8 @@ const struct cli_command commands[] = {
     {.name = "help",
      .operands = "[COMMAND]",
      .summary = "explains the program or a command",
-     .words =
-         "run migrate submit jobs show replay retention dead-letters doctor config graph version",
+     .words = "run migrate submit jobs orders backfill show replay retention dead-letters doctor "
+              "config graph version",
      .max_operands = 1,
      .handler = cmd_help,
      .help = "Explains a command, or lists them all.",

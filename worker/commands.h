@@ -14,6 +14,8 @@ int cmd_run(int argc, char **argv, const struct cli *cli);
 int cmd_migrate(int argc, char **argv, const struct cli *cli);
 int cmd_submit(int argc, char **argv, const struct cli *cli);
 int cmd_jobs(int argc, char **argv, const struct cli *cli);
+int cmd_orders(int argc, char **argv, const struct cli *cli);
+int cmd_backfill(int argc, char **argv, const struct cli *cli);
 int cmd_show(int argc, char **argv, const struct cli *cli);
 int cmd_replay(int argc, char **argv, const struct cli *cli);
 int cmd_cancel(int argc, char **argv, const struct cli *cli);

@@ -43,7 +43,8 @@ struct exam {
     void *state; /* the class's own */
 };
 
-extern const struct exam_class exam_configuration, exam_database, exam_kafka, exam_product;
+extern const struct exam_class exam_configuration, exam_database, exam_kafka, exam_product,
+    exam_waldur;
 
 /* At most once an exam. */
 void exam_over(struct exam *e);

@@ -62,8 +62,8 @@ struct engine {
     struct pg *pg;
     struct pg_listen *listen;
     struct executor *executor;
-    void *ctx; /* of on_outcome and on_database */
-    loop_fn *on_outcome;
+    void *ctx; /* of the four below */
+    loop_fn *on_outcome, *on_lost, *on_order;
     void (*on_database)(void *ctx, bool up);
     char *only; /* "{1,2,3}" or NULL */
     char owner[UUID_TEXT];
@@ -119,6 +119,14 @@ static void outcome(void *ctx)
     struct engine *e = ctx;
     if (e->on_outcome) {
         e->on_outcome(e->ctx);
+    }
+}
+
+static void announce(void *ctx)
+{
+    struct engine *e = ctx;
+    if (e->on_order) {
+        e->on_order(e->ctx);
     }
 }
 
@@ -215,6 +223,7 @@ static int start_parts(struct engine *e, struct err *err)
                                  .owner = owner,
                                  .finished = wake,
                                  .outcome = outcome,
+                                 .announce = announce,
                                  .recovered = release_held,
                                  .probe = release_one,
                                  .stranded = strand};
@@ -256,6 +265,8 @@ struct engine *engine_new(struct loop *loop, const struct engine_options *option
     e->metrics = options->metrics;
     e->on_outcome = options->on_outcome;
     e->on_database = options->on_database;
+    e->on_lost = options->on_lost;
+    e->on_order = options->on_order;
     e->ctx = options->ctx;
     e->look = (struct loop_timer){.fn = on_look, .ctx = e};
     e->again = (struct loop_timer){.fn = on_again, .ctx = e};
@@ -306,6 +317,16 @@ const char *engine_owner(const struct engine *e)
     return e->owner;
 }
 
+bool engine_leased(const struct engine *e)
+{
+    return (e->phase == PHASE_WORKING || e->phase == PHASE_DRAINING) && lease_is_good(e);
+}
+
+size_t engine_room(const struct engine *e, const char *runtime)
+{
+    return upstreams_room(executor_upstreams(e->executor), runtime);
+}
+
 void engine_reload(struct engine *e, const struct config *config)
 {
     e->config = config;
@@ -348,6 +369,9 @@ static void lose(struct engine *e, const char *why)
                   LOG_S("why", why));
     }
     executor_abandon(e->executor);
+    if (e->on_lost) {
+        e->on_lost(e->ctx);
+    }
 }
 
 static void begin_registering(struct engine *e);

@@ -23,9 +23,11 @@ struct engine_options {
     struct metrics *metrics;     /* borrowed */
     const int64_t *only;         /* copied; job ids to restrict to, NULL for all */
     size_t n_only;
-    void *ctx;           /* of the two below, which may be NULL */
+    void *ctx;           /* of the four below, which may be NULL */
     loop_fn *on_outcome; /* an outcome was committed to the outbox */
     void (*on_database)(void *ctx, bool up);
+    loop_fn *on_order; /* a job waits for what the desk has to tell */
+    loop_fn *on_lost;  /* the lease is lost: whatever was claimed under its name is another's */
 };
 
 struct engine *engine_new(struct loop *loop, const struct engine_options *options, struct err *err);
@@ -45,6 +47,11 @@ void engine_wake(struct engine *e);
 struct pg *engine_pg(struct engine *e);
 /* This process's identity in leases and claims; a new one after every loss of the lease. */
 const char *engine_owner(const struct engine *e);
+
+/* Is the lease good for another request? */
+bool engine_leased(const struct engine *e);
+/* How many more jobs of a runtime are worth claiming: 0 while it is not well. */
+size_t engine_room(const struct engine *e, const char *runtime);
 
 struct engine_health {
     bool database;   /* connected */

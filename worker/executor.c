@@ -195,6 +195,9 @@ bool executor_lost(struct job *j, const char *verdict)
         JOB_LOG(j, LOG_DEBUG, "job waits: its runtime has as many as it may");
     } else if (str_eq(verdict, "paused")) {
         JOB_LOG(j, LOG_INFO, "job stopped: it is paused");
+    } else if (str_eq(verdict, "wait")) {
+        JOB_LOG(j, LOG_DEBUG, "job held: Waldur has to be told first");
+        j->executor->o.announce(j->executor->o.ctx);
     } else {
         return false;
     }
@@ -505,17 +508,37 @@ static void freeze_name(struct job *j)
     free(config);
 }
 
+/* Whose key Waldur is to hand out is kept for it, sealed, until it has it. */
+static bool is_delivered(const struct config *c)
+{
+    return c->waldur_url && str_eq(c->waldur_keys, "waldur");
+}
+
+static int make_key(const struct job *j, struct api_key *key, char delivery[], struct err *err)
+{
+    const struct config *c = j->executor->o.config;
+    unsigned char sealed[API_KEY_DELIVERY_LEN];
+    if (!is_delivered(c)) {
+        return api_key_make(c->reveal_public_key, key, err);
+    }
+    if (api_key_make_delivered(c->reveal_public_key, c->master_key, j->subscription, key, sealed,
+                               err)) {
+        return -1;
+    }
+    str_hex(delivery, sealed, sizeof(sealed));
+    return 0;
+}
+
 static void issue_key(struct job *j)
 {
     struct plan plan = {0};
     struct api_key key;
     struct err err;
     char *terms = NULL;
-    char hash[2 + 64 + 1];
+    char hash[2 + 64 + 1], delivery[2 + 2 * API_KEY_DELIVERY_LEN + 1] = "\\x";
 
     if (plan_make(j->spec, j->executor->o.config, &plan, &err) ||
-        !(terms = plan_terms_json(&plan, &err)) ||
-        api_key_make(j->executor->o.config->reveal_public_key, &key, &err)) {
+        !(terms = plan_terms_json(&plan, &err)) || make_key(j, &key, delivery + 2, &err)) {
         free(terms);
         plan_done(&plan);
         executor_settle(j, &err);
@@ -524,8 +547,13 @@ static void issue_key(struct job *j)
     snprintf(hash, sizeof(hash), "\\x%s", key.hash_hex);
     char sealed[2 + 2 * API_KEY_SEALED_LEN + 1] = "\\x";
     str_hex(sealed + 2, key.sealed, sizeof(key.sealed));
-    const struct pg_param extra[] = {{key.prefix, -1}, {hash, -1}, {sealed, -1}, {terms, -1}};
-    executor_write_step(j, S_STEP_API_KEY, extra, ARRAY_LEN(extra));
+    const struct pg_param extra[] = {
+        {key.prefix, -1}, {hash, -1}, {sealed, -1}, {terms, -1}, {delivery, -1}};
+    if (delivery[2]) {
+        executor_write_step(j, S_STEP_API_KEY_FOR_WALDUR, extra, ARRAY_LEN(extra));
+    } else {
+        executor_write_step(j, S_STEP_API_KEY, extra, ARRAY_LEN(extra) - 1);
+    }
     free(terms);
     plan_done(&plan);
 }
@@ -569,7 +597,9 @@ static void step_begin(struct job *j)
     case ACTION_ARCHIVE:
         executor_write_step(j, S_STEP_ARCHIVE, NULL, 0);
         return;
-    case ACTION_TELL_WALDUR: /* no Waldur can be configured for this program yet: facts say so */
+    case ACTION_TELL_WALDUR: /* the desk does; here it is only seen to */
+        executor_write_step(j, j->step == STEP_ANNOUNCE ? S_STEP_ANNOUNCE : S_STEP_REPORT, NULL, 0);
+        return;
     case ACTION_PASS:
         executor_write_step(j, S_STEP_PASS, NULL, 0);
         return;

@@ -30,6 +30,7 @@ struct executor_options {
     const char *(*owner)(void *ctx);
     void (*finished)(void *ctx); /* a job left; there is room, and something may follow it */
     void (*outcome)(void *ctx);  /* an outcome was committed */
+    void (*announce)(void *ctx); /* an order is due at the desk */
     void (*recovered)(void *ctx, const char *runtime);
     void (*probe)(void *ctx, const char *runtime);
     /* A job is being dropped that the database still counts as ours, over a connection that works.

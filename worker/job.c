@@ -205,7 +205,7 @@ struct facts job_facts(const struct job *j, const struct config *config)
         .has_collection =
             j->collection_id || j->tenant_id || j->collection_asked || j->open[PRODUCT_RAGFLOW].any,
         .keep_history = config->retention_chat_history_ms > 0,
-        .waldur = false,
+        .waldur = config->waldur_url != NULL,
     };
 }
 

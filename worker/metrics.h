@@ -36,6 +36,16 @@ enum metric {
     M_DATABASE_UP,               /* gauge */
     M_DATABASE_GROUPS_TOTAL,     /* counter   commits */
     M_DATABASE_STATEMENTS_TOTAL, /* counter */
+    M_WALDUR_UP,                 /* gauge     whether Waldur is asked (1) or left alone (0) */
+    M_WALDUR_HINTS_TOTAL,        /* counter   source, kind: order closed unlinked resource key
+                                    ignored foreign refused */
+    M_WALDUR_HOOK_SECONDS,       /* histogram webhook read to answered */
+    M_WALDUR_ORDERS,             /* gauge     phase, reason: of those that wait or run */
+    M_WALDUR_WAITING,            /* gauge     what: hints, keys */
+    M_WALDUR_DROPPED_TOTAL,      /* counter   reason */
+    M_WALDUR_REPORTS_TOTAL,      /* counter   state: done erred */
+    M_WALDUR_KEYS_TOTAL,         /* counter   end: delivered rotated erred dropped */
+    M_WALDUR_SWEEPS_TOTAL,       /* counter   result: done failed */
     M_BUILD_INFO,                /* gauge     version */
     METRIC_MAX
 };

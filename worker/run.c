@@ -14,13 +14,17 @@
 #include "base/rng.h"
 #include "broker.h"
 #include "commands.h"
+#include "desk.h"
 #include "engine.h"
+#include "hooks.h"
 #include "ingest.h"
+#include "marketplace.h"
 #include "metrics.h"
 #include "net/loop.h"
 #include "outcomes.h"
 #include "secret/secret.h"
 #include "supervisor.h"
+#include "sweep.h"
 
 /*
  * The running worker: one loop, on which ingest fills the inbox, the engine works it off, outcomes
@@ -29,7 +33,7 @@
  * everything by the leases.
  */
 
-enum { INGEST_DRAIN_MS = 5 * 1000, OUTCOMES_DRAIN_MS = 3 * 1000 };
+enum { INGEST_DRAIN_MS = 5 * 1000, DESK_DRAIN_MS = 5 * 1000, OUTCOMES_DRAIN_MS = 3 * 1000 };
 
 struct run {
     const char *file;
@@ -42,6 +46,11 @@ struct run {
     struct kafka_producer *producer; /* of dead letters and outcomes */
     struct ingest *ingest;
     struct outcomes *outcomes;
+    /* NULL where no Waldur is configured */
+    struct marketplace *marketplace;
+    struct hooks *hooks;
+    struct desk *desk;
+    struct sweep *sweep;
     struct admin *admin;
     struct supervisor *supervisor;
     int signals;
@@ -64,6 +73,23 @@ static void wake_outcomes(void *ctx)
     }
 }
 
+static void wake_desk(void *ctx)
+{
+    struct run *r = ctx;
+    if (r->desk) {
+        desk_wake(r->desk);
+    }
+}
+
+static void on_lost(void *ctx)
+{
+    struct run *r = ctx;
+    if (r->desk) {
+        desk_abandon(r->desk);
+        sweep_abandon(r->sweep);
+    }
+}
+
 /* ---- the end ---- */
 
 static int64_t least(int64_t a, int64_t b)
@@ -82,13 +108,25 @@ static void on_engine_drained(void *ctx)
     outcomes_drain(r->outcomes, OUTCOMES_DRAIN_MS, on_outcomes_drained, r);
 }
 
-static void on_ingest_drained(void *ctx)
+static void on_desk_drained(void *ctx)
 {
     struct run *r = ctx;
     /* Most of what is left; the rest is for the outcomes. */
     int64_t left_ms = r->drained_by_ms - clock_mono_ms();
     int64_t outcomes_ms = least(OUTCOMES_DRAIN_MS, left_ms / 4);
     engine_drain(r->engine, left_ms - outcomes_ms, on_engine_drained, r);
+}
+
+static void on_ingest_drained(void *ctx)
+{
+    struct run *r = ctx;
+    if (!r->desk) {
+        on_desk_drained(r);
+        return;
+    }
+    sweep_stop(r->sweep);
+    int64_t left_ms = r->drained_by_ms - clock_mono_ms();
+    desk_drain(r->desk, least(DESK_DRAIN_MS, left_ms / 4), on_desk_drained, r);
 }
 
 static void on_deadline(void *ctx)
@@ -142,7 +180,9 @@ static void free_unused(struct run *r)
 {
     size_t kept = 0;
     for (size_t i = 0; i < r->n_retired; i++) {
-        if (engine_uses(r->engine, r->retired[i])) {
+        if (engine_uses(r->engine, r->retired[i]) ||
+            (r->desk &&
+             (desk_uses(r->desk, r->retired[i]) || sweep_uses(r->sweep, r->retired[i])))) {
             r->retired[kept++] = r->retired[i];
         } else {
             config_free(r->retired[i]);
@@ -185,6 +225,12 @@ static void reload(struct run *r)
                   LOG_S("error", err.msg));
         return;
     }
+    if (config->waldur_url && !r->desk) {
+        config_free(config);
+        log_event(LOG_ERROR, "configuration not reloaded; the former one stays: a Waldur that was "
+                             "not there before needs a restart");
+        return;
+    }
     free_unused(r);
     if (keep_retired(r)) {
         config_free(config);
@@ -197,6 +243,12 @@ static void reload(struct run *r)
     log_setup(level, strcmp(config->log_format, "json") == 0, STDERR_FILENO);
     engine_reload(r->engine, config);
     ingest_configure(r->ingest, config);
+    if (r->desk) {
+        marketplace_configure(r->marketplace, config);
+        hooks_configure(r->hooks, config);
+        desk_configure(r->desk, config);
+        sweep_configure(r->sweep, config);
+    }
     log_event(LOG_INFO,
               "configuration reloaded: runtimes, offerings, retry, retention, limits, log; "
               "servers' addresses need a restart");
@@ -279,21 +331,75 @@ static int start_kafka(struct run *r, struct err *err)
     return r->outcomes ? 0 : -1;
 }
 
+static bool leased(void *ctx)
+{
+    return engine_leased(((struct run *)ctx)->engine);
+}
+
+static size_t room(void *ctx, const char *runtime)
+{
+    return engine_room(((struct run *)ctx)->engine, runtime);
+}
+
+static int start_waldur(struct run *r, struct err *err)
+{
+    if (!r->config->waldur_url) {
+        return 0;
+    }
+    r->marketplace = marketplace_new(r->loop, r->config, r->metrics, err);
+    struct hooks_options hooks = {
+        .config = r->config, .metrics = r->metrics, .ctx = r, .on_hint = wake_desk};
+    struct desk_options desk = {.config = r->config,
+                                .pg = engine_pg(r->engine),
+                                .marketplace = r->marketplace,
+                                .metrics = r->metrics,
+                                .ctx = r,
+                                .owner = owner,
+                                .leased = leased,
+                                .room = room,
+                                .on_job = wake_engine};
+    struct sweep_options sweep = {.config = r->config,
+                                  .pg = engine_pg(r->engine),
+                                  .marketplace = r->marketplace,
+                                  .metrics = r->metrics,
+                                  .ctx = r,
+                                  .owner = owner,
+                                  .leased = leased,
+                                  .on_hint = wake_desk,
+                                  .on_job = wake_engine};
+    if (!r->marketplace || !(r->hooks = hooks_new(r->loop, &hooks, err)) ||
+        !(r->sweep = sweep_new(r->loop, &sweep, err))) {
+        return -1;
+    }
+    r->desk = desk_new(r->loop, &desk, err);
+    return r->desk ? 0 : -1;
+}
+
 static int start(struct run *r, struct err *err)
 {
     struct engine_options engine = {.config = r->config,
                                     .metrics = r->metrics,
                                     .ctx = r,
                                     .on_outcome = wake_outcomes,
-                                    .on_database = on_database};
-    if (!(r->engine = engine_new(r->loop, &engine, err)) || start_kafka(r, err)) {
+                                    .on_database = on_database,
+                                    .on_order = wake_desk,
+                                    .on_lost = on_lost};
+    if (!(r->engine = engine_new(r->loop, &engine, err)) || start_kafka(r, err) ||
+        start_waldur(r, err)) {
         return -1;
     }
     ingest_pause(r->ingest, true); /* until the database is there */
     struct admin_options admin = {.listen = r->config->http_listen,
                                   .engine = r->engine,
                                   .ingest = r->ingest,
-                                  .metrics = r->metrics};
+                                  .metrics = r->metrics,
+                                  .marketplace = r->marketplace};
+    struct httpd_route hook;
+    if (r->hooks) {
+        hook = hooks_route(r->hooks);
+        admin.routes = &hook;
+        admin.n_routes = 1;
+    }
     r->admin = admin_new(r->loop, &admin, err);
     r->supervisor = r->admin ? supervisor_new(r->loop, err) : NULL;
     return r->supervisor ? 0 : -1;
@@ -303,6 +409,10 @@ static void end(struct run *r)
 {
     supervisor_free(r->supervisor);
     admin_free(r->admin);
+    desk_free(r->desk);
+    sweep_free(r->sweep);
+    hooks_free(r->hooks);
+    marketplace_free(r->marketplace);
     ingest_free(r->ingest);
     outcomes_free(r->outcomes);
     kafka_producer_free(r->producer);

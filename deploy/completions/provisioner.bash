@@ -18,6 +18,10 @@ _provisioner() {
     jobs:--error) return ;;
     jobs:--since) return ;;
     jobs:--limit) return ;;
+    orders:--state) mapfile -t COMPREPLY < <(compgen -W 'hinted left taken reported dropped' -- "$cur"); return ;;
+    orders:--organization) return ;;
+    orders:--limit) return ;;
+    backfill:--since) return ;;
     replay:--state) mapfile -t COMPREPLY < <(compgen -W 'failed cancelled' -- "$cur"); return ;;
     replay:--organization) return ;;
     replay:--error) return ;;
@@ -49,6 +53,8 @@ _provisioner() {
         migrate) options='--config --help --check --json' ;;
         submit) options='--config --help --direct --skip-invalid --timeout --json' ;;
         jobs) options='--config --help --state --organization --error --since --limit --json' ;;
+        orders) options='--config --help --state --organization --limit --json' ;;
+        backfill) options='--config --help --since --json' ;;
         show) options='--config --help --json' ;;
         replay) options='--config --help --state --organization --error --since --limit --from-step --dry-run --rate --wait --no-wait --yes --json' ;;
         cancel) options='--config --help --reason --json' ;;
@@ -66,11 +72,11 @@ _provisioner() {
         return
     fi
     case $command in
-    '') mapfile -t COMPREPLY < <(compgen -W 'run migrate submit jobs show replay cancel pause resume retention dead-letters doctor config graph version help' -- "$cur") ;;
+    '') mapfile -t COMPREPLY < <(compgen -W 'run migrate submit jobs orders backfill show replay cancel pause resume retention dead-letters doctor config graph version help' -- "$cur") ;;
     submit) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
     dead-letters) mapfile -t COMPREPLY < <(compgen -W 'list show replay discard' -- "$cur") ;;
-    doctor) mapfile -t COMPREPLY < <(compgen -W 'configuration database kafka' -- "$cur") ;;
-    help) mapfile -t COMPREPLY < <(compgen -W 'run migrate submit jobs show replay retention dead-letters doctor config graph version' -- "$cur") ;;
+    doctor) mapfile -t COMPREPLY < <(compgen -W 'configuration database kafka waldur' -- "$cur") ;;
+    help) mapfile -t COMPREPLY < <(compgen -W 'run migrate submit jobs orders backfill show replay retention dead-letters doctor config graph version' -- "$cur") ;;
     esac
 }
 complete -F _provisioner provisioner

@@ -28,7 +28,9 @@ enum {
     PASSWORD_MAX = 183,
     PAIRS_MAX = 256,
     WEIGHT_MAX = 100,
-    CAPABILITIES_MAX = 64
+    CAPABILITIES_MAX = 64,
+    ENDPOINT_NAME_MAX = 150,
+    ENDPOINT_URL_MAX = 400
 };
 
 static const char default_file[] = "/etc/provisioner/provisioner.yaml";
@@ -265,6 +267,18 @@ static const struct config_setting offering_rows[] = {
      .min = 0,
      .max = 2047,
      .doc = "tokens that chunks share, for events that do not say"},
+    {.path = "attributes",
+     .type = CONFIG_PAIRS,
+     .offset = AT(attributes),
+     .also = AT(n_attributes),
+     .max = PAIRS_MAX,
+     .doc = "attributes of Waldur's orders and what they become, such as variables.tone"},
+    {.path = "rate_component",
+     .type = CONFIG_TEXT,
+     .offset = AT(rate_component),
+     .min = 1,
+     .max = SLUG_MAX,
+     .doc = "the limit of an order that is its key's requests a minute"},
 };
 #undef AT
 
@@ -366,6 +380,71 @@ static const struct config_setting rows[] = {
      .max = SECRET_MAX,
      .secret = true,
      .doc = "a token for it"},
+    {.path = "waldur.auth",
+     .type = CONFIG_CHOICE,
+     .offset = AT(waldur_auth),
+     .fallback = "token",
+     .choices = "token|bearer",
+     .doc = "what kind of token it is"},
+    {.path = "waldur.hook_secret",
+     .type = CONFIG_TEXT,
+     .offset = AT(waldur_hook_secret),
+     .min = 16,
+     .max = 255,
+     .check = config_check_path_secret,
+     .secret = true,
+     .doc = "the last part of the webhook's path, which nobody can guess"},
+    {.path = "waldur.sweep",
+     .type = CONFIG_DURATION,
+     .offset = AT(waldur_sweep_ms),
+     .fallback = "1m",
+     .min = SECOND,
+     .max = HOUR,
+     .doc = "how often open orders are looked for"},
+    {.path = "waldur.timeout",
+     .type = CONFIG_DURATION,
+     .offset = AT(waldur_timeout_ms),
+     .fallback = "30s",
+     .min = 100,
+     .max = HOUR,
+     .doc = "how long one request may take"},
+    {.path = "waldur.concurrency",
+     .type = CONFIG_INTEGER,
+     .offset = AT(waldur_concurrency),
+     .fallback = "8",
+     .min = 1,
+     .max = 256,
+     .doc = "how many orders one process works on at once"},
+    {.path = "waldur.approve",
+     .type = CONFIG_CHOICE,
+     .offset = AT(waldur_approve),
+     .fallback = "rule",
+     .choices = "rule|manual",
+     .doc = "who approves orders that wait for the provider"},
+    {.path = "waldur.organization_max",
+     .type = CONFIG_INTEGER,
+     .offset = AT(waldur_organization_max),
+     .fallback = "0",
+     .max = 1000000,
+     .doc = "up to how many active subscriptions of an organization are approved; 0: any number"},
+    {.path = "waldur.keys",
+     .type = CONFIG_CHOICE,
+     .offset = AT(waldur_keys),
+     .fallback = "sealed",
+     .choices = "sealed|waldur",
+     .doc = "who hands API keys to buyers"},
+    {.path = "waldur.plans",
+     .type = CONFIG_PAIRS,
+     .offset = AT(waldur_plans),
+     .also = AT(n_waldur_plans),
+     .max = PAIRS_MAX,
+     .doc = "the tiers of plans, by name or UUID"},
+    {.path = "waldur.endpoints",
+     .type = CONFIG_PAIRS,
+     .offset = AT(waldur_endpoints),
+     .also = AT(n_waldur_endpoints),
+     .max = 16,
+     .doc = "what buyers reach an agent by: names and URLs, {name} standing for the agent's"},
     {.path = "retry.initial",
      .type = CONFIG_DURATION,
      .offset = AT(retry_initial_ms),
@@ -613,16 +692,78 @@ static int check_offerings(const struct checks *k)
     return 0;
 }
 
+static struct config_place place_in_waldur(const struct checks *k, const char *group,
+                                           const char *name)
+{
+    const struct config_node *waldur = config_node_get(k->root, "waldur");
+    /* Whoever asks has read something below it. */
+    return waldur ? place_in(waldur, group, name) : k->root->at;
+}
+
+static bool is_tier(const char *text)
+{
+    static const char *const tiers[] = {"free", "plus", "pro", "enterprise"};
+    for (size_t i = 0; i < ARRAY_LEN(tiers); i++) {
+        if (str_eq(text, tiers[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int check_plans(const struct checks *k)
+{
+    const struct config *c = k->c;
+    char shown[CONFIG_SHOWN_MAX + 4];
+    for (size_t i = 0; i < c->n_waldur_plans; i++) {
+        const struct config_pair *plan = &c->waldur_plans[i];
+        if (!is_tier(plan->value)) {
+            return config_fail(c->file, place_in_waldur(k, "plans", plan->name), k->err,
+                               "waldur.plans.%s must be one of free, plus, pro, enterprise",
+                               config_key_shown(plan->name, shown));
+        }
+    }
+    return 0;
+}
+
+static int check_endpoints(const struct checks *k)
+{
+    const struct config *c = k->c;
+    char shown[CONFIG_SHOWN_MAX + 4];
+    for (size_t i = 0; i < c->n_waldur_endpoints; i++) {
+        const struct config_pair *e = &c->waldur_endpoints[i];
+        if (strlen(e->name) > ENDPOINT_NAME_MAX || strlen(e->value) > ENDPOINT_URL_MAX ||
+            (!str_starts(e->value, "https://") && !str_starts(e->value, "http://"))) {
+            return config_fail(c->file, place_in_waldur(k, "endpoints", e->name), k->err,
+                               "waldur.endpoints.%s must be a name of at most %d bytes and a URL "
+                               "of at most %d, https://...",
+                               config_key_shown(e->name, shown), ENDPOINT_NAME_MAX,
+                               ENDPOINT_URL_MAX);
+        }
+    }
+    return 0;
+}
+
 static int check_waldur(const struct checks *k)
 {
     const struct config *c = k->c;
-    if (!c->waldur_url == !c->waldur_token) {
-        return 0;
+    if (!c->waldur_url != !c->waldur_token) {
+        bool url = c->waldur_url != NULL;
+        return config_fail(c->file, place_in(k->root, "waldur", url ? "url" : "token"), k->err,
+                           "waldur.%s is set without waldur.%s; write both or none",
+                           url ? "url" : "token", url ? "token" : "url");
     }
-    bool url = c->waldur_url != NULL;
-    return config_fail(c->file, place_in(k->root, "waldur", url ? "url" : "token"), k->err,
-                       "waldur.%s is set without waldur.%s; write both or none",
-                       url ? "url" : "token", url ? "token" : "url");
+    if (c->waldur_hook_secret && !c->waldur_url) {
+        return config_fail(c->file, place_in_waldur(k, NULL, "hook_secret"), k->err,
+                           "waldur.hook_secret is set without waldur.url; what a webhook tells has "
+                           "to be read there");
+    }
+    if (c->waldur_url && str_eq(c->waldur_keys, "waldur") && !c->has_master_key) {
+        return config_fail(c->file, place_in_waldur(k, NULL, "keys"), k->err,
+                           "waldur.keys: waldur needs secrets.master_key, under which a key is "
+                           "kept until Waldur has it");
+    }
+    return check_plans(k) != 0 || check_endpoints(k) != 0 ? -1 : 0;
 }
 
 static int check_retry(const struct checks *k)
@@ -755,6 +896,24 @@ static int read_public_key(struct config *c, const struct checks *k, size_t i)
     return p->admin_password_wire ? 0 : err_nomem(k->err);
 }
 
+/* People write the address of the server as often as that of its API. */
+static int derive_api(struct config *c, struct err *err)
+{
+    static const char api[] = "/api";
+    size_t n = c->waldur_url ? strlen(c->waldur_url) : 0;
+    if (!c->waldur_url) {
+        return 0;
+    }
+    bool there = n >= sizeof(api) - 1 && str_eq(c->waldur_url + n - (sizeof(api) - 1), api);
+    c->waldur_api = malloc(n + sizeof(api));
+    if (!c->waldur_api) {
+        return err_nomem(err);
+    }
+    memcpy(c->waldur_api, c->waldur_url, n);
+    memcpy(c->waldur_api + n, there ? "" : api, there ? 1 : sizeof(api));
+    return 0;
+}
+
 static int read_files(struct config *c, const struct config_node *root, struct err *err)
 {
     struct checks k = {.c = c, .root = root, .err = err};
@@ -763,11 +922,12 @@ static int read_files(struct config *c, const struct config_node *root, struct e
             return -1;
         }
     }
-    return read_flows(c, &k);
+    return derive_api(c, err) == 0 ? read_flows(c, &k) : -1;
 }
 
 static void free_files(struct config *c)
 {
+    free(c->waldur_api);
     for (size_t i = 0; c->flow_texts && i < c->n_flows; i++) {
         config_file_free(c->flow_texts[i].text, c->flow_texts[i].len);
     }
@@ -903,6 +1063,16 @@ const struct config_offering *config_offering(const struct config *c, const char
         }
     }
     return &c->any_offering;
+}
+
+const struct config_offering *config_offering_of(const struct config *c, const char *uuid)
+{
+    for (size_t i = 0; i < c->n_offerings; i++) {
+        if (c->offerings[i].uuid && str_eq(c->offerings[i].uuid, uuid)) {
+            return &c->offerings[i];
+        }
+    }
+    return NULL;
 }
 
 const char *config_embedding_model(const struct config_product *p, const char *name)

@@ -70,6 +70,9 @@ struct config_offering {
     size_t n_variables;
     char *embedding_model; /* as events name it */
     int64_t chunk_size, chunk_overlap;
+    struct config_pair *attributes; /* of Waldur's orders, and what of the event each becomes */
+    size_t n_attributes;
+    char *rate_component; /* the limit of Waldur's that is a key's requests a minute; NULL */
 };
 
 /* A file that a setting names. */
@@ -95,7 +98,19 @@ struct config {
     size_t n_flows;
     struct config_document *flow_texts; /* one each */
     char *waldur_url;                   /* no trailing slash; NULL: not configured */
+    char *waldur_api;                   /* the same, up to and with "/api" */
     char *waldur_token;                 /* secret; set exactly when waldur_url is */
+    char *waldur_auth;                  /* "token" | "bearer" */
+    char *waldur_hook_secret; /* secret, of characters that a URL takes; NULL: no webhooks */
+    int64_t waldur_sweep_ms;  /* between two sweeps; default 1 m */
+    int64_t waldur_timeout_ms, waldur_concurrency;
+    char *waldur_approve;             /* "rule" | "manual" */
+    int64_t waldur_organization_max;  /* active subscriptions that are approved; 0: no bound */
+    char *waldur_keys;                /* "sealed" | "waldur" */
+    struct config_pair *waldur_plans; /* plans' names or UUIDs, and their tiers */
+    size_t n_waldur_plans;
+    struct config_pair *waldur_endpoints; /* names, and URLs in which {name} is the agent's */
+    size_t n_waldur_endpoints;
     int64_t retry_initial_ms, retry_max_ms, retry_deadline_ms;
     double retry_factor; /* 1.0 .. 10.0 */
     int64_t retention_chat_history_ms, retention_dead_letters_ms, retention_events_ms;
@@ -142,6 +157,8 @@ int config_print_json(const struct config *c, struct buf *out);
 const struct config_runtime *config_runtime_for(const struct config *c, enum runtime_mode mode,
                                                 const char *organization_slug);
 const struct config_runtime *config_runtime_named(const struct config *c, const char *name);
+/* The one that stands for an offering of Waldur's (canonical UUID); NULL: none. */
+const struct config_offering *config_offering_of(const struct config *c, const char *uuid);
 /* Never NULL: a type that is not listed has the defaults, and no flow. */
 const struct config_offering *config_offering(const struct config *c, const char *type);
 /* The template flow of that name, JSON; NULL: the product has it. */

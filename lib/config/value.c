@@ -352,6 +352,15 @@ const char *config_check_domain(char *text)
     return last && strlen(last) > 2 ? NULL : wanted;
 }
 
+const char *config_check_path_secret(char *text)
+{
+    static const char unreserved[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                     "0123456789-._~";
+    return text[strspn(text, unreserved)]
+               ? "must be of letters, digits, \"-\", \".\", \"_\" and \"~\" alone"
+               : NULL;
+}
+
 const char *config_check_path(char *text)
 {
     return str_starts(text, "-----BEGIN") ? "must be a file's path, without \"file:\" before it"

@@ -47,6 +47,7 @@ config_check_fn config_check_runtime_name;
 config_check_fn config_check_offering_type;
 config_check_fn config_check_kafka_property;
 config_check_fn config_check_domain;
-config_check_fn config_check_path; /* of a file, not its content */
+config_check_fn config_check_path;        /* of a file, not its content */
+config_check_fn config_check_path_secret; /* a part of a URL's path */
 
 #endif

@@ -61,6 +61,7 @@ struct httpd_request {
     struct buf body;
     struct MHD_Response *response;
     unsigned status;
+    int retry_after_s; /* 0: nothing is said */
     bool handled, waits, broken;
 };
 
@@ -164,6 +165,17 @@ static void wait_begin(struct httpd_request *r)
     MHD_suspend_connection(r->connection);
 }
 
+static int add_retry_after(struct httpd_request *r)
+{
+    char seconds[16];
+    if (r->retry_after_s <= 0)
+        return 0;
+    snprintf(seconds, sizeof seconds, "%d", r->retry_after_s);
+    return MHD_add_response_header(r->response, MHD_HTTP_HEADER_RETRY_AFTER, seconds) == MHD_YES
+               ? 0
+               : -1;
+}
+
 void httpd_reply(struct httpd_request *r, int status, const char *content_type, const void *body,
                  size_t n)
 {
@@ -171,8 +183,13 @@ void httpd_reply(struct httpd_request *r, int status, const char *content_type, 
         return;
     r->status = (unsigned)status;
     r->response = response_new(content_type, body, n);
-    r->broken = !r->response;
+    r->broken = !r->response || add_retry_after(r);
     wait_end(r);
+}
+
+void httpd_retry_after(struct httpd_request *r, int seconds)
+{
+    r->retry_after_s = seconds;
 }
 
 /* "GET, HEAD, POST": what the path does take. */

@@ -47,6 +47,8 @@ void httpd_free(struct httpd *h);
  * Unknown paths get 404, other methods 405, too large bodies 413, all as JSON. */
 void httpd_reply(struct httpd_request *r, int status, const char *content_type, const void *body,
                  size_t n);
+/* Before the answer: that it shall say Retry-After. */
+void httpd_retry_after(struct httpd_request *r, int seconds);
 /* A request header, or NULL. */
 const char *httpd_header(const struct httpd_request *r, const char *name);
 

@@ -2,6 +2,7 @@
 
 #include <sodium.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -35,11 +36,11 @@ static void random_base62(char *out, size_t n)
     sodium_memzero(pool, sizeof(pool));
 }
 
-int api_key_make(const unsigned char reveal_public_key[SECRET_KEY_BYTES], struct api_key *out,
-                 struct err *err)
+/* The caller wipes clear. */
+static int make_key(const unsigned char reveal_public_key[SECRET_KEY_BYTES], struct api_key *out,
+                    char clear[API_KEY_LEN + 1], struct err *err)
 {
     rng_init();
-    char clear[API_KEY_LEN + 1];
     memcpy(clear, key_start, KEY_START_LEN);
     random_base62(clear + KEY_START_LEN, KEY_RANDOM_LEN);
     clear[API_KEY_LEN] = '\0';
@@ -48,14 +49,53 @@ int api_key_make(const unsigned char reveal_public_key[SECRET_KEY_BYTES], struct
     memcpy(key.prefix, clear, API_KEY_PREFIX_LEN);
     key.prefix[API_KEY_PREFIX_LEN] = '\0';
     str_sha256_hex(key.hash_hex, clear, API_KEY_LEN);
-    int r =
-        crypto_box_seal(key.sealed, (const unsigned char *)clear, API_KEY_LEN, reveal_public_key);
-    sodium_memzero(clear, sizeof(clear));
-    if (r)
+    if (crypto_box_seal(key.sealed, (const unsigned char *)clear, API_KEY_LEN, reveal_public_key))
         return err_set(err, ERR_INVALID,
                        "the reveal public key is no X25519 public key: make a new pair");
     *out = key;
     return 0;
+}
+
+int api_key_make(const unsigned char reveal_public_key[SECRET_KEY_BYTES], struct api_key *out,
+                 struct err *err)
+{
+    char clear[API_KEY_LEN + 1];
+    int r = make_key(reveal_public_key, out, clear, err);
+    sodium_memzero(clear, sizeof(clear));
+    return r;
+}
+
+static void delivery_context(const char *subscription, const char *prefix, char out[128])
+{
+    snprintf(out, 128, "%.64s/%.32s", subscription, prefix);
+}
+
+int api_key_make_delivered(const unsigned char reveal_public_key[SECRET_KEY_BYTES],
+                           const unsigned char master_key[SECRET_KEY_BYTES],
+                           const char *subscription, struct api_key *out,
+                           unsigned char delivery[API_KEY_DELIVERY_LEN], struct err *err)
+{
+    char clear[API_KEY_LEN + 1], context[128];
+    struct api_key key;
+    int r = make_key(reveal_public_key, &key, clear, err);
+    if (r == 0) {
+        delivery_context(subscription, key.prefix, context);
+        r = secret_seal(master_key, context, clear, delivery, err);
+    }
+    sodium_memzero(clear, sizeof(clear));
+    if (r == 0)
+        *out = key;
+    return r;
+}
+
+int api_key_delivery_open(const unsigned char master_key[SECRET_KEY_BYTES],
+                          const char *subscription, const char *prefix,
+                          const unsigned char *delivery, size_t n, char clear[SECRET_TEXT_MAX + 1],
+                          struct err *err)
+{
+    char context[128];
+    delivery_context(subscription, prefix, context);
+    return secret_open(master_key, context, delivery, n, clear, err);
 }
 
 int api_key_open(const unsigned char *sealed, size_t n,

@@ -16,6 +16,7 @@ enum {
     API_KEY_SEALED_LEN = API_KEY_LEN + 48, /* crypto_box_SEALBYTES */
     SECRET_TEXT_MAX = 512,                 /* bytes of what is sealed under the master key */
     SECRET_SEALED_EXTRA = 40,              /* nonce and tag */
+    API_KEY_DELIVERY_LEN = API_KEY_LEN + SECRET_SEALED_EXTRA,
     SECRET_PASSWORD_LEN = 40, /* letters of base62, 238 bits; below bcrypt's 72 bytes */
     SECRET_TAG_LEN = 32,      /* hex digits */
     SECRET_WIRE_MAX = 1024,   /* a password as RAGFlow wants it, keys of up to 4096 bits */
@@ -31,6 +32,20 @@ struct api_key {
  * returns. */
 int api_key_make(const unsigned char reveal_public_key[SECRET_KEY_BYTES], struct api_key *out,
                  struct err *err);
+
+/*
+ * The same, for a key that somebody else is to be handed: sealed under the master key too
+ * (secret_seal), bound to "<subscription>/<prefix>". api_key_delivery_open gives it back, as
+ * secret_open does.
+ */
+int api_key_make_delivered(const unsigned char reveal_public_key[SECRET_KEY_BYTES],
+                           const unsigned char master_key[SECRET_KEY_BYTES],
+                           const char *subscription, struct api_key *out,
+                           unsigned char delivery[API_KEY_DELIVERY_LEN], struct err *err);
+int api_key_delivery_open(const unsigned char master_key[SECRET_KEY_BYTES],
+                          const char *subscription, const char *prefix,
+                          const unsigned char *delivery, size_t n, char clear[SECRET_TEXT_MAX + 1],
+                          struct err *err);
 
 /* For tests and the platform: opens a sealed key with the private half. clear holds API_KEY_LEN
  * + 1. */

@@ -26,7 +26,7 @@ TOPICS = {"events": "cli.events", "dead_letters": "cli.dlq", "outcomes": "cli.ou
 JOB_MEMBERS = {"id", "subscription_uuid", "organization_slug", "runtime_name", "kind", "state", "step", "attempts",
                "next_attempt_at", "error_class", "error", "updated_at"}
 RFC3339 = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")
-COMMANDS = ["run", "migrate", "submit", "jobs", "show", "replay", "cancel", "pause", "resume", "retention",
+COMMANDS = ["run", "migrate", "submit", "jobs", "orders", "backfill", "show", "replay", "cancel", "pause", "resume", "retention",
             "dead-letters", "doctor", "config",
             "graph", "version", "help"]
 
@@ -83,6 +83,10 @@ class Help(Base):
         self.usage("jobs", "--since", "yesterday", says="--since takes a time")
         self.usage("jobs", "--state", "failed,lost", says="queued, running")
         self.usage("jobs", "extra", says='does not take "extra"')
+        self.usage("orders", "--state", "left,lost", says='does not know "lost"')
+        self.usage("orders", "--limit", "0", says="--limit takes a number")
+        self.usage("backfill", says="say since when")
+        self.usage("backfill", "--since", "yesterday", says="--since takes a time")
         self.usage("show", says="show needs SUBSCRIPTION")
         self.usage("submit", says="submit needs FILE")
         self.usage("submit", "x", "--timeout", "soon", says="takes a duration")
@@ -422,6 +426,19 @@ class Listings(WithDatabase):
         out, _ = self.command("jobs")
         self.assertIn("very " * 100, out)
 
+    def test_orders(self):
+        self.assertEqual(self.json("orders"), [])
+        for phase, reason in (("hinted", None), ("left", "quota"), ("dropped", "gone")):
+            self.db.rows("INSERT INTO waldur_order (order_uuid, source, phase, reason, detail, organization_slug) VALUES "
+                         "(gen_random_uuid(), 'webhook', %s, %s, 'it is\x1b[31m why', 'acme')", phase, reason)
+        self.assertEqual({(o["phase"], o["reason"]) for o in self.json("orders")},
+                         {("hinted", None), ("left", "quota"), ("dropped", "gone")})
+        self.assertEqual([o["reason"] for o in self.json("orders", "--state", "left,taken", "--organization", "acme")],
+                         ["quota"])
+        self.assertEqual(self.json("orders", "--organization", "other"), [])
+        self.assertEqual(len(self.json("orders", "--limit", "2")), 2)
+        self.assertNotIn("\x1b", self.command("orders")[0])
+
     def test_show(self):
         s = self.subscription(1)
         self.fail_job(s.uuid)
@@ -434,8 +451,8 @@ class Listings(WithDatabase):
                      "operation, method, target, name, marker, body_sha256, request_id) VALUES (%s, %s, 1, 'collection', "
                      "'shared-eu', 'ragflow', 'collection.create', 'POST', '/c', 'n', 'm', 'x', 'r-1')", s.uuid, job)
         whole = self.json("show", s.uuid)
-        self.assertEqual(set(whole), {"subscription", "agent_config", "pauses", "events", "jobs", "effects", "api_keys",
-                                      "history"})
+        self.assertEqual(set(whole), {"subscription", "agent_config", "pauses", "events", "jobs", "effects", "orders",
+                                      "waldur_effects", "api_keys", "history"})
         self.assertEqual(whole["subscription"]["uuid"], s.uuid)
         self.assertEqual(whole["agent_config"]["name"], s.name)
         self.assertEqual(whole["agent_config"]["variables"], {"tone": "calm", "api_token": "********"})

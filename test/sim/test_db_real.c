@@ -193,7 +193,7 @@ int real_reset(struct real *r)
         r,
         "truncate subscription, subscription_event, provisioning_job, provisioning_effect,"
         " agent_config, agent_api_key, agent_runtime_key, worker, outbox, dead_letter, audit_log,"
-        " scheduling_pause"
+        " scheduling_pause, waldur_delivery"
         " restart identity");
     bool fine = PQresultStatus(res) == PGRES_COMMAND_OK;
     if (!fine) {

@@ -170,6 +170,8 @@ static int setup(void **state)
     write_file(path, KEY_A "\n", strlen(KEY_A) + 1);
     path_in_dir(path, "reveal.pub");
     write_file(path, KEY_B "\n", strlen(KEY_B) + 1);
+    path_in_dir(path, "hook.secret");
+    write_file(path, PLANTED PLANTED "\n", strlen(PLANTED PLANTED) + 1);
     path_in_dir(path, "ragflow-public.pem");
     write_file(path, PEM, strlen(PEM));
     path_in_dir(path, "flows");
@@ -189,13 +191,9 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     (void)state;
-    static const char *const names[] = {"c.yaml",
-                                        "master.key",
-                                        "reveal.pub",
-                                        "value",
-                                        "fifo",
-                                        "ragflow-public.pem",
-                                        "flows/customer-support-agent-v1.json"};
+    static const char *const names[] = {
+        "c.yaml", "master.key",  "reveal.pub",         "value",
+        "fifo",   "hook.secret", "ragflow-public.pem", "flows/customer-support-agent-v1.json"};
     char path[128];
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         path_in_dir(path, names[i]);
@@ -243,6 +241,13 @@ static void test_defaults(void **state)
     assert_int_equal(c->n_offerings, 0);
     assert_null(c->waldur_url);
     assert_null(c->waldur_token);
+    assert_null(c->waldur_api);
+    assert_null(c->waldur_hook_secret);
+    assert_string_equal(c->waldur_keys, "sealed");
+    assert_string_equal(c->waldur_approve, "rule");
+    assert_string_equal(c->waldur_auth, "token");
+    assert_int_equal(c->waldur_sweep_ms, 60 * 1000);
+    assert_int_equal(c->waldur_organization_max, 0);
     assert_int_equal(c->retry_initial_ms, 1000);
     assert_true(c->retry_factor == 2.0);
     assert_int_equal(c->retry_max_ms, 300 * 1000);
@@ -504,7 +509,12 @@ static void test_sample_loads(void **state)
     assert_string_equal(c->runtimes[1].organization, "bigcorp");
     assert_string_equal(c->runtimes[0].langflow.api_key, "sk-" PLANTED);
     assert_string_equal(c->waldur_url, "https://waldur.example/api");
+    assert_string_equal(c->waldur_api, "https://waldur.example/api");
+    assert_string_equal(c->waldur_plans[0].value, "pro");
+    assert_string_equal(c->waldur_endpoints[0].name, "chat");
     assert_string_equal(c->offerings[0].uuid, "0d5f0d0f-7f0c-4a8e-9a66-6a5d4c1b2e10");
+    assert_ptr_equal(config_offering_of(c, "0d5f0d0f-7f0c-4a8e-9a66-6a5d4c1b2e10"), c->offerings);
+    assert_null(config_offering_of(c, "0d5f0d0f-7f0c-4a8e-9a66-6a5d4c1b2e11"));
     assert_string_equal(c->offerings[0].capabilities[0], "rag");
     assert_string_equal(c->offerings[0].variables[0].value, "professional");
     assert_true(c->has_master_key && c->has_reveal_public_key);
@@ -631,7 +641,7 @@ static void test_ranges(void **state)
             checked++;
         }
     }
-    assert_int_equal(checked, 18);
+    assert_int_equal(checked, 22);
 }
 
 static void test_runtime_ranges(void **state)
@@ -700,8 +710,9 @@ static void test_keys(void **state)
         {MINIMAL "retry: {facter: 3}\n", "7:9",
          "unknown key \"retry.facter\"; did you mean \"factor\"?"},
         {MINIMAL "worker: {inbox: 3}\n", "7:10", "did you mean \"inbox_high_water\"?"},
-        {MINIMAL "waldur:\n  endpoint: x\n", "8:3",
-         "unknown key \"waldur.endpoint\"; known here: url, token"},
+        {MINIMAL "waldur:\n  quarantine: x\n", "8:3",
+         "unknown key \"waldur.quarantine\"; known here: url, token, auth, hook_secret"},
+        {MINIMAL "waldur:\n  endpoint: x\n", "8:3", "did you mean \"endpoints\"?"},
         {MINIMAL "zzzzzzzz: 1\n", "7:1",
          "known here: database, kafka, runtimes, offerings, flows, waldur, retry, retention, "
          "secrets, "
@@ -862,6 +873,17 @@ static void test_whole(void **state)
          "waldur.url is set without waldur.token"},
         {MINIMAL "waldur: {token: " PLANTED "}\n", "7:17",
          "waldur.token is set without waldur.url"},
+        {MINIMAL "waldur: {hook_secret: " PLANTED PLANTED "}\n", "7:23",
+         "waldur.hook_secret is set without waldur.url"},
+        {MINIMAL "waldur: {hook_secret: \"" PLANTED PLANTED "/\"}\n", "7:23",
+         "waldur.hook_secret must be of letters"},
+        {MINIMAL "waldur: {hook_secret: short}\n", "7:23",
+         "waldur.hook_secret must have 16 to 255"},
+        {MINIMAL "waldur: {url: \"http://w\", token: t, keys: waldur}\n", "7:43",
+         "waldur.keys: waldur needs secrets.master_key"},
+        {MINIMAL "waldur: {plans: {Big: huge}}\n", "7:23", "waldur.plans.Big must be one of free"},
+        {MINIMAL "waldur: {endpoints: {chat: \"ftp://x\"}}\n", "7:28",
+         "waldur.endpoints.chat must be a name"},
         {MINIMAL "offerings:\n  a: {uuid: 0D5F0D0F7F0C4A8E9A666A5D4C1B2E10}\n"
                  "  b: {uuid: 0d5f0d0f-7f0c-4a8e-9a66-6a5d4c1b2e10}\n",
          "9:13", "offerings.b has the uuid of offerings.a"},
@@ -1134,7 +1156,10 @@ static void check_round_trip(const struct config *c)
 {
     char *first = print(c, false);
     char *json = print(c, true);
-    char *filled = replaced(first, "master_key: \"********\"", "master_key: \"" KEY_A "\"");
+    char *keyed = replaced(first, "master_key: \"********\"", "master_key: \"" KEY_A "\"");
+    char *filled =
+        replaced(keyed, "hook_secret: \"********\"", "hook_secret: " PLANTED "-" PLANTED);
+    free(keyed);
     struct config *again = load(filled);
     char *second = print(again, false);
     char *second_json = print(again, true);

@@ -59,6 +59,37 @@ static void keys_are_made_hashed_and_sealed(void **state)
         assert_in_range(seen[(unsigned char)base62[i]], 520, 770);
 }
 
+static void delivered_keys_open_for_their_subscription_alone(void **state)
+{
+    (void)state;
+    static const char one[] = "11111111-1111-1111-1111-111111111111";
+    static const char other[] = "22222222-2222-2222-2222-222222222222";
+    const unsigned char master[SECRET_KEY_BYTES] = {7}, wrong[SECRET_KEY_BYTES] = {8};
+    unsigned char delivery[API_KEY_DELIVERY_LEN];
+    char clear[SECRET_TEXT_MAX + 1], revealed[API_KEY_LEN + 1], hash[65];
+    struct api_key key;
+    struct err err;
+    assert_int_equal(api_key_make_delivered(public_key, master, one, &key, delivery, &err), 0);
+    assert_int_equal(
+        api_key_delivery_open(master, one, key.prefix, delivery, sizeof(delivery), clear, &err), 0);
+    assert_int_equal(
+        api_key_open(key.sealed, sizeof(key.sealed), public_key, private_key, revealed, &err), 0);
+    assert_string_equal(clear, revealed);
+    str_sha256_hex(hash, clear, strlen(clear));
+    assert_string_equal(key.hash_hex, hash);
+    assert_int_equal(
+        api_key_delivery_open(wrong, one, key.prefix, delivery, sizeof(delivery), clear, &err), -1);
+    assert_int_equal(
+        api_key_delivery_open(master, other, key.prefix, delivery, sizeof(delivery), clear, &err),
+        -1);
+    assert_int_equal(api_key_delivery_open(master, one, "pk_live_00000000", delivery,
+                                           sizeof(delivery), clear, &err),
+                     -1);
+    assert_int_equal(
+        api_key_delivery_open(master, one, key.prefix, delivery, sizeof(delivery) - 1, clear, &err),
+        -1);
+}
+
 static void unusable_public_keys_are_refused(void **state)
 {
     (void)state;
@@ -261,6 +292,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keys_are_made_hashed_and_sealed),
+        cmocka_unit_test(delivered_keys_open_for_their_subscription_alone),
         cmocka_unit_test(unusable_public_keys_are_refused),
         cmocka_unit_test(only_the_right_key_opens),
         cmocka_unit_test(keys_are_read_from_base64),

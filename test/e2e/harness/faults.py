@@ -26,13 +26,19 @@ def statements():
     return {name for _, name in named}
 
 
+# Sent by a worker alone that has a Waldur.
+FOR_WALDUR = re.compile(r"waldur_\w+|step_announce|step_report|step_api_key_for_waldur")
+
+
 def effects():
     """{api: names of the changes that its driver makes}, out of the drivers' tables."""
     langflow, ragflow = _sources("langflow"), _sources("ragflow")
     facade = r"\.effect_\w+ = \"([\w.]+)\""
     found = {"workspaces": set(re.findall(facade, langflow.pop("workspaces.c"))),
              "collections": set(re.findall(facade, ragflow.pop("collections.c"))),
-             "langflow": set(), "ragflow": set()}
+             "langflow": set(), "ragflow": set(),
+             "waldur": {name for text in _sources("waldur").values()
+                        for name in re.findall(r"\"((?:order|resource|key)\.\w+)\"", text)}}
     for text in langflow.values():
         found["langflow"] |= set(re.findall(r"\.effect = \"([\w.]+)\"", text))
     for text in ragflow.values():
@@ -52,9 +58,10 @@ LOGINS = {"langflow": 2, "ragflow": 2}
 
 
 def points(apis):
-    """Every crash point of a worker that speaks these dialects."""
+    """Every crash point of a worker that speaks these dialects; "waldur" among them: that has a Waldur."""
     all_effects = effects()
-    named = {f"store/{s}/{at}" for s in statements() for at in ("before", "committed")}
+    named = {f"store/{s}/{at}" for s in statements() for at in ("before", "committed")
+             if "waldur" in apis or not FOR_WALDUR.fullmatch(s)}
     named |= {f"http/{api}/{effect}/{at}" for api in apis for effect in {*all_effects[api], "look"}
               for at in ("before", "answered")}
     named |= {f"kafka/{topic}/produce/{at}" for topic in ("outcomes", "dead_letters") for at in ("before", "answered")}

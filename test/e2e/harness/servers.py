@@ -1,6 +1,7 @@
 """Private PostgreSQL and Kafka, through the shell tools under test/tools."""
 
 import os
+import subprocess
 import time
 import urllib.parse
 
@@ -8,7 +9,7 @@ import psycopg2
 import psycopg2.extras
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from .process import at_end, eventually, guard, run_tool, tool, unguard, workdir
+from .process import WITH_US, at_end, environment, eventually, guard, run_tool, tool, unguard, workdir
 
 
 class _Server:
@@ -150,3 +151,23 @@ class Database:
         if self._conn is not None:
             self._conn.close()
             self._conn = None
+
+
+class MockKafka:
+    """librdkafka's mock brokers, for what needs no real one. topics: "name:partitions", there from the start."""
+
+    def __init__(self, topics):
+        tool = os.path.join(os.path.dirname(environment("STANDIN")), "mockbroker")
+        self.process = subprocess.Popen([*WITH_US, tool, "1", *topics], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                        text=True)
+        at_end(self.close)
+        self.bootstrap = self.process.stdout.readline().strip()
+        assert self.bootstrap, "the mock broker did not start"
+
+    def create_topics(self, partitions, **settings):
+        pass  # they came with the start
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait()
