@@ -187,20 +187,29 @@ PGresult *real_query(struct real *r, const char *sql)
     return res;
 }
 
-int real_reset(struct real *r)
+static int ask(struct real *r, const char *sql)
 {
-    PGresult *res = real_query(
-        r,
-        "truncate subscription, subscription_event, provisioning_job, provisioning_effect,"
-        " agent_config, agent_api_key, agent_runtime_key, worker, outbox, dead_letter, audit_log,"
-        " scheduling_pause, waldur_delivery"
-        " restart identity");
-    bool fine = PQresultStatus(res) == PGRES_COMMAND_OK;
+    PGresult *res = real_query(r, sql);
+    bool fine = PQresultStatus(res) == PGRES_COMMAND_OK || PQresultStatus(res) == PGRES_TUPLES_OK;
     if (!fine) {
         fputs(PQresultErrorMessage(res), stderr);
     }
     PQclear(res);
     return fine ? 0 : -1;
+}
+
+int real_reset(struct real *r)
+{
+    if (ask(r, "truncate subscription, subscription_event, provisioning_job, provisioning_effect,"
+               " agent_config, agent_api_key, agent_runtime_key, worker, outbox, dead_letter, "
+               "audit_log,"
+               " scheduling_pause, waldur_delivery"
+               " restart identity") != 0) {
+        return -1;
+    }
+    /* What the session remembers of queues is of a world that is gone: ids begin anew. */
+    return ask(r, "select set_config('provisioner.floor_of_' || queue, '', false)"
+                  " from unnest('{ready,running,outbox}'::text[]) queue");
 }
 
 void real_send(struct real *r, const struct call *call, int64_t now_us)
