@@ -438,17 +438,18 @@ static void check_foreign(const struct upstream_world *u, const cJSON *objects, 
     }
 }
 
-static void check_account_at_ragflow(const struct found *f, const cJSON *tenant)
+static void check_own_tenant(const struct subscription *s, const struct found *f,
+                             const cJSON *tenant)
 {
     const char *email = json_str(tenant, "email"), *id = json_str(tenant, "id");
     int keys = cJSON_GetArraySize(json_get(tenant, "keys"));
-    if (f->s->shaken || rests_open(f->s)) {
+    if (s->shaken || rests_open(s)) {
         return;
     }
     if (!f->config || !f->config->tenant_id || !str_eq(f->config->tenant_id, id)) {
         bad(f, "tenant %s (%s) is not recorded", id, email);
     }
-    if ((keys < 1 && !f->s->suspended) || (keys > 1 && !f->s->surplus)) {
+    if ((keys < 1 && !s->suspended) || (keys > 1 && !s->surplus)) {
         bad(f, "tenant %s has %d keys", email, keys);
     }
 }
@@ -457,10 +458,11 @@ static void check_tenant(const struct look *l, const cJSON *tenant)
 {
     const char *email = json_str(tenant, "email");
     for (size_t i = 0; i < world.n_subscriptions; i++) {
+        const struct subscription *s = &world.subscriptions[i];
         char hex[33];
-        uuid_hex(world.subscriptions[i].uuid, hex);
+        uuid_hex(s->uuid, hex);
         if (str_starts(email + strlen("sub-"), hex)) {
-            check_account_at_ragflow(&l->of[i], tenant);
+            check_own_tenant(s, &l->of[i], tenant);
             return;
         }
     }

@@ -236,7 +236,7 @@ static void take_asked(struct db *db, const struct claim *c)
 static int64_t number_in(const cJSON *object, const char *name, int64_t fallback)
 {
     const cJSON *item = name ? cJSON_GetObjectItemCaseSensitive(object, name) : NULL;
-    return cJSON_IsNumber(item) ? (int64_t)item->valuedouble : fallback;
+    return item && cJSON_IsNumber(item) ? (int64_t)item->valuedouble : fallback;
 }
 
 static const cJSON *member(const cJSON *object, const char *name)

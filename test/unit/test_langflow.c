@@ -1472,7 +1472,10 @@ static void show_it_open(struct world *w, const struct exchange_request *r,
     o->looks--;
     assert_true(str_copy(body, sizeof(body), out->body));
     while ((at = strstr(body, shut))) {
-        memcpy(at + strlen(shut) - strlen("false"), " true", strlen(" true"));
+        char *word = at + strlen(shut) - strlen("false");
+        for (const char *c = " true"; *c; c++) {
+            *word++ = *c;
+        }
     }
     out->body = body;
 }
