@@ -29,7 +29,7 @@ struct hooks {
     struct metrics *metrics;
     void *ctx;
     loop_fn *on_hint;
-    LIST_HEAD(, waiting) waiting;
+    LIST_HEAD(waiting_list, waiting) waiting;
     bool enabled;
     const struct config *config;
     unsigned char digest[DIGEST_BYTES]; /* of the secret */
