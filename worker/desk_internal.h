@@ -67,7 +67,7 @@ struct desk {
     struct loop *loop;
     struct desk_options o;
     struct pg_listen *listen;
-    LIST_HEAD(, errand) errands;
+    LIST_HEAD(errand_list, errand) errands;
     size_t n_errands;
     bool claiming, claiming_keys, wanted, more, draining, drained_called;
     bool trouble; /* claims are refused, and it was said */
