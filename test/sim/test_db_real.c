@@ -207,7 +207,7 @@ int real_reset(struct real *r)
                " restart identity") != 0) {
         return -1;
     }
-    /* What the session remembers of queues is of a world that is gone: ids begin anew. */
+    /* What the session remembers of queues is of a world that is gone: ids and time begin anew. */
     return ask(r, "select set_config('provisioner.floor_of_' || queue, '', false)"
                   " from unnest('{ready,running,outbox}'::text[]) queue");
 }
