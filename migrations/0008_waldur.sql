@@ -494,8 +494,12 @@ BEGIN
           AND (s.wanted IN ('absent', 'purged')) = (p_type = 'subscription.terminated') THEN
         v := 'known';
     ELSE
-        v := inbox_take(p_source, p_event_id, p_type, p_subscription, p_organization, p_order, p_time, p_data, NULL,
-                        NULL, NULL, NULL, p_deadline_ms, p_runtime_name);
+        -- A pause may have been seen before an order that is older: that speaks for the subscription all the same, or no job
+        -- would bear its number.
+        v := inbox_take(p_source, p_event_id, p_type, p_subscription, p_organization, p_order,
+                        CASE WHEN p_type = 'subscription.updated' AND p_time >= greatest(s.alive_at, s.spec_at)
+                             THEN greatest(p_time, s.wanted_at) ELSE p_time END,
+                        p_data, NULL, NULL, NULL, NULL, p_deadline_ms, p_runtime_name);
     END IF;
     PERFORM waldur_learn(p_order, p_facts);
     UPDATE waldur_order SET
@@ -526,7 +530,7 @@ END $$;
 -- taken and then undone gets a termination, so that nothing is left without a way to its end. Answers 'dropped', 'told',
 -- 'undone', 'lost'.
 CREATE FUNCTION waldur_closed(p_order uuid, p_owner uuid, p_fence bigint, p_facts jsonb, p_state text,
-                              p_source text, p_event_id text, p_time timestamptz, p_data jsonb, p_deadline_ms bigint)
+                              p_source text, p_event_id text, p_data jsonb, p_deadline_ms bigint)
 RETURNS text LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp AS $$
 DECLARE
     o waldur_order := waldur_guard(p_order, p_owner, p_fence, (p_facts ->> 'resource')::uuid);
@@ -549,8 +553,9 @@ BEGIN
     IF p_state IN ('canceled', 'rejected') AND o.phase IN ('taken', 'reported') AND s.order_uuid = p_order
        AND s.wanted IN ('present', 'suspended') AND coalesce(p_facts ->> 'type', o.order_type) IN ('Create', 'Restore') THEN
         v := 'undone';
+        -- As of the order that it undoes: the next one may have been placed before this was seen, and must not be older.
         PERFORM inbox_take(p_source, p_event_id, 'subscription.terminated', s.uuid, s.organization_uuid, p_order,
-                           greatest(p_time, s.wanted_at), p_data, NULL, NULL, NULL, NULL, p_deadline_ms, NULL);
+                           coalesce(s.alive_at, s.wanted_at), p_data, NULL, NULL, NULL, NULL, p_deadline_ms, NULL);
         PERFORM audit(s.uuid, s.organization_uuid, NULL, 'waldur', 'waldur.undone',
                       jsonb_build_object('order_uuid', p_order, 'state', p_state));
     END IF;

@@ -202,35 +202,32 @@ static void on_closed(void *ctx, const PGresult *res, const struct err *err)
 }
 
 /* Closed at Waldur, by others or by an earlier report. The termination of what was undone is made
- * beforehand: whether it is needed is the database's to say. */
+ * beforehand: whether it is needed, and as of when, is the database's to say. */
 static void closed(struct errand *e, enum waldur_order_state state)
 {
-    struct pg_param p[10];
+    struct pg_param p[9];
     struct waldur_event undone;
     struct err err;
-    char reason[WALDUR_REASON_MAX], deadline[24], time[CLOCK_TEXT_MAX];
-    int64_t now_us = clock_wall_us();
+    char reason[WALDUR_REASON_MAX], deadline[24];
     if (!e->resource[0]) {
         leave(e, "dropped", waldur_order_state_name(state), NULL);
         return;
     }
-    if (waldur_translate_undone(e->config->waldur_api, e->uuid, e->resource, now_us, &undone,
-                                reason) != WALDUR_TRANSLATED) {
+    if (waldur_translate_undone(e->config->waldur_api, e->uuid, e->resource, clock_wall_us(),
+                                &undone, reason) != WALDUR_TRANSLATED) {
         err_nomem(&err);
         errand_put_off(e, &err);
         return;
     }
     e->reason = waldur_order_state_name(state);
     snprintf(deadline, sizeof(deadline), "%" PRId64, e->config->retry_deadline_ms);
-    clock_format(time, undone.time_us);
     errand_fence(e, p);
     p[3] = (struct pg_param){e->facts ? e->facts : "{}", -1};
     p[4] = (struct pg_param){e->reason, -1};
     p[5] = (struct pg_param){undone.source, -1};
     p[6] = (struct pg_param){undone.id, -1};
-    p[7] = (struct pg_param){time, -1};
-    p[8] = (struct pg_param){undone.data, -1};
-    p[9] = (struct pg_param){deadline, -1};
+    p[7] = (struct pg_param){undone.data, -1};
+    p[8] = (struct pg_param){deadline, -1};
     errand_submit(e, S_WALDUR_CLOSED, p, on_closed);
     waldur_event_done(&undone);
 }

@@ -132,8 +132,8 @@ const struct pg_statement statements[STATEMENT_MAX] = {
                         7},
     [S_WALDUR_CLOSED] = {"waldur_closed",
                          "SELECT agent_marketplace.waldur_closed($1::uuid, $2::uuid, $3::bigint, "
-                         "$4::jsonb, $5, $6, $7, $8::timestamptz, $9::jsonb, $10::bigint)",
-                         10},
+                         "$4::jsonb, $5, $6, $7, $8::jsonb, $9::bigint)",
+                         9},
     [S_WALDUR_WAIT] = {"waldur_wait",
                        "SELECT agent_marketplace.waldur_wait($1::uuid, $2::uuid, $3::bigint, "
                        "$4::bigint, $5::boolean, $6, $7)",

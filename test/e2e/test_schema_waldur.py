@@ -11,6 +11,7 @@ from test_schema import DAY_MS, LATER, LEASE_MS, NIL, NOON, SEALED, Base, new_uu
 
 ORGANIZATION = "0d5f0d0f-7f0c-4a8e-9a66-6a5d4c1b2e10"
 PREFIX = "pk_live_bbbbbbbb"
+SOON = NOON.replace("12:00", "12:05", 1)
 
 
 class WaldurBase(Base):
@@ -38,18 +39,20 @@ class WaldurBase(Base):
                                   self.facts(resource, organization=organization), name, most, approved)
         return row["verdict"], row["detail"]
 
-    def take(self, held, resource, name="n", type="created", db=None):
-        return (db or self.db).call("waldur_take", *held, self.facts(resource, {"created": "Create"}.get(type, "Terminate")),
-                                    name if type == "created" else None, "http://w", f"order-{held[0]}-{type}",
-                                    f"subscription.{type}", resource, ORGANIZATION, NOON if type == "created" else LATER,
-                                    json.dumps({"organization": {"slug": "acme"}}), DAY_MS, None)
+    def take(self, held, resource, name="n", type="created", db=None, at=None, plan="pro"):
+        kind = {"created": "Create", "updated": "Update"}.get(type, "Terminate")
+        return (db or self.db).call("waldur_take", *held, self.facts(resource, kind),
+                                    None if type == "terminated" else name, "http://w", f"order-{held[0]}-{type}",
+                                    f"subscription.{type}", resource, ORGANIZATION,
+                                    at or (NOON if type == "created" else LATER),
+                                    json.dumps({"organization": {"slug": "acme"}, "plan": {"tier": plan}}), DAY_MS, None)
 
     def leave(self, held, resource=None, phase="left", reason="quota"):
         return self.db.call("waldur_leave", *held, self.facts(resource) if resource else "{}", phase, reason, "why")
 
     def closed(self, held, state, resource=None):
         return self.db.call("waldur_closed", *held, self.facts(resource, state=state) if resource else "{}", state, "http://w",
-                            f"order-{held[0]}-undone", LATER, "{}", DAY_MS)
+                            f"order-{held[0]}-undone", "{}", DAY_MS)
 
     def told(self, held, state="done", delivered=None):
         return self.db.call("waldur_told", *held, state, None, delivered)
@@ -316,6 +319,34 @@ class Taking(WaldurBase):
         # Seen again it is what it is, and nothing is begun anew.
         self.assertEqual(self.closed(self.again(order), "canceled", resource), "dropped")
         self.assertEqual([k for k, _ in self.db.states(resource)], ["provision", "terminate"])
+
+    def test_undone_and_ordered_again(self):
+        """The next order was placed before the first one was seen to be canceled: it is the newer one."""
+        order, resource = self.taken()
+        self.job_ends(resource)
+        self.assertEqual(self.closed(self.again(order), "canceled", resource), "undone")
+        held = self.held()
+        self.assertEqual(self.take(held, resource, f"n-{resource}", at=SOON), "applied")
+        self.assertEqual(self.db.value("SELECT wanted::text FROM subscription WHERE uuid = %s", resource), "present")
+        self.job_ends(resource)
+        self.assertEqual(self.row(held[0])["verdict"], "done")
+
+    def test_updated_before_a_pause_that_was_seen_first(self):
+        """The order is older than what is known last, and is carried out and reported all the same."""
+        for paused in ("suspended", "resumed"):
+            order, resource = self.taken()
+            self.job_ends(resource)
+            for i, type in enumerate(("suspended", "resumed")[:1 + (paused == "resumed")]):
+                self.db.rows("SELECT waldur_paused(%s, 'http://w', %s, %s, %s, '{}', %s)", resource,
+                             f"{resource}-{i}", f"subscription.{type}", LATER, DAY_MS)
+                self.job_ends(resource)
+            held = self.held()
+            self.assertEqual(self.take(held, resource, f"n-{resource}", "updated", at=SOON, plan="plus"), "applied")
+            self.assertEqual(self.db.value("SELECT order_uuid::text FROM subscription WHERE uuid = %s", resource), held[0])
+            self.job_ends(resource)
+            self.assertEqual((self.row(held[0])["verdict"], self.due(held[0])), ("done", True))
+            self.assertEqual(self.db.value("SELECT wanted::text FROM subscription WHERE uuid = %s", resource),
+                             {"suspended": "suspended", "resumed": "present"}[paused])
 
     def test_canceled_before_it_was_taken(self):
         self.assertEqual(self.closed(self.held(), "canceled", new_uuid()), "dropped")

@@ -253,4 +253,8 @@ class Waldur(Standin):
 
     def texts(self):
         """[(route, text)]: every text in every body that was sent to it, keys in report_created and set_key apart."""
-        return [(one["route"], text) for one in self.admin("GET", "/texts") for text in _strings(one["body"])]
+        return [(route, text) for route, _, text in self.sent_texts()]
+
+    def sent_texts(self):
+        """[(route, UUID, text)]: of which order, resource or key it was said, too."""
+        return [(one["route"], one["uuid"], text) for one in self.admin("GET", "/texts") for text in _strings(one["body"])]
