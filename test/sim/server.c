@@ -164,6 +164,19 @@ void server_restored(void)
 
 /* ---- renaming ---- */
 
+/* While it is being made, a name that is not as it was asked for is the server's fault. What was
+ * ready makes a collection when an order adds retrieval. */
+static bool is_young(const struct db_config *c)
+{
+    const struct db_job *j;
+    bool young = str_eq(c->status, "provisioning") || str_eq(c->status, "failed");
+    for (size_t i = 0; !young && (j = db_job_at(world.db, i)); i++) {
+        young = str_eq(j->subscription, c->subscription) && machine_live(j->state) &&
+                j->step == STEP_COLLECTION;
+    }
+    return young;
+}
+
 void server_renames(void)
 {
     const struct db_config *c;
@@ -172,9 +185,7 @@ void server_renames(void)
     const char *id = !s ? NULL : p == PRODUCT_LANGFLOW ? c->workspace_id : c->collection_id;
     const char *credential = PRODUCT_TOKEN;
     char name[300];
-    /* While it is being made, a name that is not as it was asked for is the server's fault. */
-    bool young = c && (str_eq(c->status, "provisioning") || str_eq(c->status, "failed"));
-    if (!id || young || world.dialects.facade) {
+    if (!id || is_young(c) || world.dialects.facade) {
         return;
     }
     if (p == PRODUCT_RAGFLOW) {
