@@ -185,7 +185,10 @@ void server_renames(void)
     const char *id = !s ? NULL : p == PRODUCT_LANGFLOW ? c->workspace_id : c->collection_id;
     const char *credential = PRODUCT_TOKEN;
     char name[300];
-    if (!id || is_young(c) || world.dialects.facade) {
+    /* A create that lands later than it may is stopped by the name alone, as long as it is taken.
+     */
+    bool guards = s && p == PRODUCT_LANGFLOW && s->surplus;
+    if (!id || guards || is_young(c) || world.dialects.facade) {
         return;
     }
     if (p == PRODUCT_RAGFLOW) {
