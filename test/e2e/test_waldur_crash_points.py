@@ -28,7 +28,7 @@ class Subject:
 
 class WaldurLife(Life):
     PARTS = ("created", "updated", "rotated", "paused", "no new key", "resumed", "failed", "replayed", "retried",
-             "terminated", "restored", "canceled")
+             "canceled", "terminated", "restored")
 
     def __init__(self, seed, stage):
         super().__init__(seed, stage)
@@ -118,12 +118,6 @@ class WaldurLife(Life):
         for order in self.await_state("done", [o for o, state in self.orders.items() if state == "erred"]):
             self.waldur.act(order.order, "retry")
 
-    def terminated(self, subs):
-        self.await_state("done", [self.waldur.terminate(r) for s in subs for r in (s.order.resource, s.failing.resource)])
-
-    def restored(self, subs):
-        self.await_state("done", [self.waldur.restore(r) for r in self.resources(subs)])
-
     def canceled(self, subs):
         """After they were taken, while they are carried out: their requests take longer than anybody waits."""
         self.stage.ragflow.fault("delay", every=True, ms=3000, path_prefix="/api/")
@@ -138,6 +132,12 @@ class WaldurLife(Life):
             self.waldur.act(order.order, "cancel")
         self.in_time()
         self.await_state("canceled", orders)
+
+    def terminated(self, subs):
+        self.await_state("done", [self.waldur.terminate(r) for s in subs for r in (s.order.resource, s.failing.resource)])
+
+    def restored(self, subs):
+        self.await_state("done", [self.waldur.restore(r) for r in self.resources(subs)])
 
     # ---- what must be ----
 
@@ -213,6 +213,10 @@ class Orders(Enumeration):
             "SELECT x.id, x.fence, w.pid FROM (SELECT order_uuid AS id, fence, claimed_by FROM waldur_order UNION ALL "
             "SELECT key_uuid, fence, claimed_by FROM waldur_key) x JOIN worker w ON w.owner = x.claimed_by")
         return {**super().running(), **{(str(r["id"]), r["fence"]): r["pid"] for r in held}}
+
+    def kill_in(self, life, at, subs, points):
+        self.idle_since = None
+        super().kill_in(life, at, subs, points)
 
     def idle(self):
         """Also for some sweeps: what they find is not due before."""
