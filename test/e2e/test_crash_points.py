@@ -151,6 +151,7 @@ class Enumeration:
     name, apis, options, life = "facade", ("workspaces", "collections"), {}, Life
     # Points that this dialect has and its lives do not meet, with why; another one's do.
     elsewhere = {}
+    in_reference = IN_REFERENCE
 
     def __init__(self, case):
         self.case, self.stage, self.retention, self.worst = case, None, [], 0
@@ -161,7 +162,7 @@ class Enumeration:
 
     def run(self):
         began = time.monotonic()
-        self.stage = self.case.stage(workers=0, overrides=SETTINGS, partitions=PARTITIONS, **self.options)
+        self.stage = self.set_up()
         self.stage.purge, self.stage.letters = self.purge, 0
         self.foreign = self.stage.plant_foreign(3)
         parts = self.reference()
@@ -169,6 +170,14 @@ class Enumeration:
         self.say(f"{len(self.points)} points are passed in a life, {time.monotonic() - began:.0f} s")
         self.check_complete(self.points)
         self.kill_everywhere(parts)
+
+    def set_up(self):
+        """A stage without workers."""
+        return self.case.stage(workers=0, overrides=SETTINGS, partitions=PARTITIONS, **self.options)
+
+    def wanted(self):
+        """The points that its lives have to meet."""
+        return fault_points(self.apis)
 
     # ---- retention ----
 
@@ -193,8 +202,8 @@ class Enumeration:
         """{part: the points that are passed in it}. Each part in a process of its own, the last of its kind."""
         stage, parts = self.stage, {}
         life, subs = self.life("reference", stage), None
-        for i, part in enumerate(Life.PARTS):
-            worker = FaultyWorker(stage, f"reference-{i}", fail=IN_REFERENCE.get(part))
+        for i, part in enumerate(self.life.PARTS):
+            worker = FaultyWorker(stage, f"reference-{i}", fail=self.in_reference.get(part))
             stage.workers.append(worker)
             worker.start()
             subs = subs or life.bear(3)
@@ -209,7 +218,7 @@ class Enumeration:
         return parts
 
     def check_complete(self, passed):
-        wanted = fault_points(self.apis)
+        wanted = self.wanted()
         self.case.assertEqual(sorted(passed - wanted), [], "points that nobody knows of")
         missing, met = ({p.rpartition("/")[0] for p in some} for some in (wanted - passed, passed))
         self.case.assertEqual(sorted(missing - set(self.elsewhere)), [], "points that no life reaches")
@@ -223,10 +232,10 @@ class Enumeration:
         for part, passed in parts.items():
             for point in passed:
                 where[point].append(part)
-        assigned, last = {part: [] for part in Life.PARTS}, Life.PARTS[-1]
+        assigned, last = {part: [] for part in self.life.PARTS}, self.life.PARTS[-1]
         for point in sorted(where, key=lambda p: (len(where[p]), p)):
             first = point.startswith((*PROVOKED, *TAKEN_IN))
-            part = Life.PARTS[0] if first else min(where[point], key=lambda p: (p == last, len(assigned[p])))
+            part = self.life.PARTS[0] if first else min(where[point], key=lambda p: (p == last, len(assigned[p])))
             assigned[part].append(point)
         return assigned
 
@@ -241,7 +250,7 @@ class Enumeration:
         stage.start_workers(1)
         assigned = self.assign(parts)
         subs = life.bear(2 * max(len(points) for points in assigned.values()) + SURVIVORS_JOBS)
-        for i, part in enumerate(Life.PARTS):
+        for i, part in enumerate(self.life.PARTS):
             began = time.monotonic()
             self.kill_in(life, i, subs, assigned[part])
             self.retained()
@@ -279,7 +288,7 @@ class Enumeration:
     def kill_in(self, life, at, subs, points):
         """All jobs are in hand somewhere, once each has what it may hold."""
         stage, victims = self.stage, []
-        stage.installation.set("worker.max_jobs", (len(subs) - SURVIVORS_JOBS) // len(points))
+        stage.installation.set("worker.max_jobs", (len(subs) - SURVIVORS_JOBS) // max(1, len(points)))
         for point in points:
             fail = next((f for p, f in PROVOKED.items() if point.startswith(p)), None)
             victims.append(FaultyWorker(stage, f"victim-{at}-{len(victims)}", point, fail, "127.0.0.1:0"))
@@ -293,7 +302,7 @@ class Enumeration:
         for v in victims:
             if v.crash_at.startswith("store/worker_leave/"):
                 v.process.send_signal(signal.SIGTERM)
-        life.begin(Life.PARTS[at], subs)
+        life.begin(self.life.PARTS[at], subs)
         self.watch(life, at, victims)
 
     def shared_out(self, victims):
@@ -325,10 +334,10 @@ class Enumeration:
             if living and not fallen and not orphaned and self.idle():
                 self.say(f"not met yet: {sorted(v.crash_at for v in living)}")
                 subs = life.bear(2 * len(living) + SURVIVORS_JOBS)
-                for part in Life.PARTS[:at]:
+                for part in self.life.PARTS[:at]:
                     life.begin(part, subs)
                     life.settle()
-                life.begin(Life.PARTS[at], subs)
+                life.begin(self.life.PARTS[at], subs)
             time.sleep(0.05)
 
     def idle(self):

@@ -269,9 +269,20 @@ class Failure(MarketCase):
         self.assertEqual(m.worker.get("/readyz")[0], 200)
         self.assertEqual(m.worker.metrics()["provisioner_waldur_up"], 0)
         self.assertEqual(len(m.worker.logs(event="Waldur is not usable; orders wait, none is made to err")), 1)
+        # Tried again and again: every report waits, and nothing comes of it but that.
+        tried = m.waldur.fired()
+        eventually(lambda: m.waldur.fired() >= tried + 4, 120, "it is tried", describe=m.describe)
+        self.assertEqual(m.waldur.states(), {"executing": 5})
+        for order in orders:
+            self.assertEqual([m.row(order)[column] for column in ("phase", "verdict", "told")], ["taken", "done", None])
         m.waldur.clear_faults()
-        m.wait("done", *orders)
-        self.assertEqual(m.worker.metrics()["provisioner_waldur_up"], 1)
+        m.wait("done", *orders, timeout=120)
+        for order in orders:
+            m.wait_row(order, phase="reported", told="done")
+            told = m.waldur.told(order.order)
+            self.assertEqual([told[what] for what in ("approved", "done", "erred", "erred_late", "erred_refused")],
+                             [1, 1, 0, 0, 0])
+        eventually(lambda: m.worker.metrics()["provisioner_waldur_up"] == 1, 30, "it is up", describe=m.describe)
 
     def test_refused_token(self):
         m = self.market(sweep="1s")

@@ -56,8 +56,11 @@ class Standin:
 
     # ---- plain HTTP ----
 
-    def request(self, method, path, body=None, token=None, headers=None, timeout=30):
-        """(status, parsed body or text, headers). token None: the right one; "": none at all."""
+    def request(self, method, path, body=None, token=None, headers=None, timeout=30, members=_once_each):
+        """
+        (status, parsed body or text, headers). token None: the right one; "": none at all. members: makes an object of its
+        (name, value) pairs.
+        """
         conn = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
             sent = dict(headers or {})
@@ -71,7 +74,7 @@ class Standin:
             answer = conn.getresponse()
             text = answer.read()
             try:
-                parsed = json.loads(text, object_pairs_hook=_once_each) if text else None
+                parsed = json.loads(text, object_pairs_hook=members) if text else None
             except ValueError:
                 parsed = text
             return answer.status, parsed, answer.headers
@@ -82,8 +85,8 @@ class Standin:
     def root(self):
         return "/api/v1/" + self.dialect
 
-    def admin(self, method, path, body=None):
-        status, answer, _ = self.request(method, "/admin" + path, body, token="")
+    def admin(self, method, path, body=None, **more):
+        status, answer, _ = self.request(method, "/admin" + path, body, token="", **more)
         assert status < 300, f"{method} /admin{path}: {status} {answer}"
         return answer
 
@@ -124,7 +127,8 @@ class Standin:
     def log(self):
         entries, since = [], 0
         while True:
-            page = self.admin("GET", f"/log?since={since}")
+            # A query may say a name more than once; its last value is told.
+            page = self.admin("GET", f"/log?since={since}", members=dict)
             assert page["dropped"] == 0 or since, "the stand-in's log overflowed"
             entries += page["entries"]
             if not page["entries"]:
