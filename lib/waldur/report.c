@@ -103,7 +103,7 @@ static void order_executes(struct report_op *o)
                         "the same type executes for its resource, cancel one at Waldur");
 }
 
-/* It needs no report any more; but whoever keeps a key until Waldur has it wants to know. */
+/* It needs no report any more; but a key that is kept until Waldur has it is the resource's. */
 static void order_done(struct report_op *o)
 {
     if (is_done(o) && o->verdict.posts > 0) {
@@ -257,11 +257,11 @@ static void after_keys(struct report_op *o)
 {
     struct told_key *missing = missing_key(o);
     o->result.keys_told = !missing && !o->result.keys_untold;
-    if (o->order.state == WALDUR_ORDER_DONE) {
-        end(o, WALDUR_REPORT_ALREADY); /* nothing is posted about it */
-    } else if (missing && !o->result.keys_untold) {
+    if (missing && !o->result.keys_untold) {
         pursue(o, &missing->change, REPORT_KEY, LOOK_KEYS,
                "Waldur does not list the key that it was given");
+    } else if (o->order.state == WALDUR_ORDER_DONE) {
+        end(o, WALDUR_REPORT_ALREADY);
     } else {
         everything_told(o);
     }

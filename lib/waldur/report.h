@@ -2,8 +2,10 @@
  * Reports how an order ended: done, with everything a buyer needs told before, or erred.
  *
  * The order is read first, always, and nothing is posted unless it executes: Waldur's
- * set_state_erred checks nothing, and would break the resource of an order that is done. The one
- * exception is an order that erred and shall be done: it is set executing again first.
+ * set_state_erred checks nothing, and would break the resource of an order that is done. Two
+ * exceptions: an order that erred and shall be done is set executing again first; and the keys of
+ * one that is done already (by people, or before our last crash) are brought to Waldur all the
+ * same.
  *
  * Effects, in their order: "order.executing", "resource.backend_id", "resource.metadata",
  * "resource.endpoints", "key.report", then "order.done" or "order.erred".
@@ -49,8 +51,8 @@ struct waldur_report_target {
 
 enum waldur_report_end {
     WALDUR_REPORT_TOLD,    /* and seen: `state` is the verdict's */
-    WALDUR_REPORT_ALREADY, /* `state` is done or erred, and nothing was posted. It may be the other
-                              one: a done order cannot be made to err any more */
+    WALDUR_REPORT_ALREADY, /* `state` is done or erred, and not by us. It may be the other one: a
+                              done order cannot be made to err any more */
     WALDUR_REPORT_CLOSED,  /* canceled or rejected, or erred and not to be set executing again */
     WALDUR_REPORT_PENDING, /* it does not execute yet, or in a state that is not known */
     WALDUR_REPORT_GONE     /* the order, or the resource of one that creates, is not known there */
@@ -61,8 +63,7 @@ struct waldur_report {
     enum waldur_order_state state; /* as seen last; UNKNOWN for GONE */
     bool endpoints_untold;         /* this Waldur cannot be told: its version is too old */
     bool keys_untold;              /* likewise: the keys are not at Waldur */
-    bool keys_told; /* each of them was seen there: by TOLD, or by ALREADY of an order that is done,
-                       as after a crash between its last word and ours */
+    bool keys_told;                /* each was seen there: by TOLD, or ALREADY of a done order */
 };
 
 /* Copies *target; what it points to is borrowed. NULL and *err: memory, or metadata that is no JSON

@@ -581,6 +581,20 @@ class Keys(WaldurBase):
         again, _ = self.wanted(s, held[0])
         self.assertEqual(self.keep(again), "inactive")
 
+    def test_set_done_by_people(self):
+        """Before its job has ended: the order waits for that, since the key has to reach Waldur yet."""
+        order, resource = self.taken()
+        for _ in range(2):
+            self.hint(order)
+            self.assertEqual(self.closed((order, self.owner, self.claim()[0]["fence"]), "done", resource), "told")
+            row = self.row(order)
+            self.assertEqual((row["phase"], row["told"], row["claimed_by"], row["due_at"]), ("taken", None, None, None))
+        self.job_ends(resource)
+        row = self.claim()[0]
+        self.assertEqual((row["phase"], row["verdict"], row["told"]), ("taken", "done", None))
+        self.assertEqual(self.closed((order, self.owner, row["fence"]), "done", resource), "told")
+        self.assertEqual(self.row(order)["phase"], "reported")
+
     def test_delivery(self):
         """A key that Waldur is to hand out is kept until it was seen there, or until it is valid no more."""
         for how in ("told", "revoked", "not told"):

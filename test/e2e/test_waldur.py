@@ -7,10 +7,13 @@ reported; what must not be approved is left; nothing errs because Waldur is away
 import concurrent.futures
 import http.client
 import json
+import os
 import time
 
 from harness import Expected, MarketCase, Subscription, WALDUR_PROFILES, dashed, eventually, main, say
 from harness.market import HOOK, TOKEN
+
+OUTAGE_S = float(os.environ.get("WALDUR_OUTAGE_S", "0"))
 
 
 class Life(MarketCase):
@@ -253,13 +256,17 @@ class Failure(MarketCase):
         self.assertEqual((told["done"], told["erred"], told["erred_late"]), (0, 0, 0))
 
     def test_down_and_up(self):
-        """Waldur away in the middle: jobs go on, reports wait, nothing errs."""
-        m = self.market(sweep="1s")
+        """Waldur away in the middle, in one way after the other: jobs go on, reports wait, nothing errs. For longer with
+        WALDUR_OUTAGE_S, in seconds."""
+        m = self.market(sweep="1s", overrides={"waldur.timeout": "2s"})
         m.stage.ragflow.fault("delay", every=True, ms=1000, path_prefix="/api/")
         orders = m.waldur.orders_in_bulk(m.catalogue, 5)
         for order in orders:
             m.wait_row(order, phase="taken")
-        m.waldur.fault("status", every=True, status=503, path_prefix="/api/", body="<html>upgrade</html>")
+        m.waldur.fault("status", every=True, count=5, status=503, path_prefix="/api/", body="<html>upgrade</html>")
+        m.waldur.fault("drop_before", every=True, count=5, path_prefix="/api/")
+        m.waldur.fault("hang", every=True, path_prefix="/api/")
+        began = time.monotonic()
         m.stage.ragflow.clear_faults()
         eventually(lambda: m.db.value("SELECT count(*) FROM agent_config WHERE status = 'ready'") == 5, 60, "all are ready",
                    describe=m.describe)
@@ -271,7 +278,9 @@ class Failure(MarketCase):
         self.assertEqual(len(m.worker.logs(event="Waldur is not usable; orders wait, none is made to err")), 1)
         # Tried again and again: every report waits, and nothing comes of it but that.
         tried = m.waldur.fired()
-        eventually(lambda: m.waldur.fired() >= tried + 4, 120, "it is tried", describe=m.describe)
+        eventually(lambda: m.waldur.fired() >= tried + 4 and time.monotonic() >= began + OUTAGE_S, 120 + OUTAGE_S,
+                   "it is tried", describe=m.describe)
+        say(f"Waldur was away for {time.monotonic() - began:.0f} s: {m.waldur.fired()} requests, in three ways")
         self.assertEqual(m.waldur.states(), {"executing": 5})
         for order in orders:
             self.assertEqual([m.row(order)[column] for column in ("phase", "verdict", "told")], ["taken", "done", None])
@@ -345,6 +354,22 @@ class Keys(MarketCase):
         self.assertEqual([(k["client_id"], k["state"]) for k in second], [(m.config(order)["api_key"], "OK")])
         self.assertEqual(self.authenticate(m, second[0]["api_key"]), (True, uuid))
         self.assertEqual(self.authenticate(m, keys[0]["api_key"])[0], False)
+        self.assertEqual(m.db.value("SELECT count(*) FROM waldur_delivery"), 0)
+        m.assert_no_secrets()
+
+    def test_order_that_people_set_done(self):
+        """Before its agent is there: the key is made later, and reaches Waldur all the same."""
+        m = self.market(sweep="1s", overrides={"waldur.keys": "waldur"})
+        m.stage.ragflow.fault("delay", every=True, ms=2000, path_prefix="/api/")
+        order = m.waldur.order(m.catalogue)
+        m.wait_row(order, phase="taken")
+        m.waldur.do("POST", f"marketplace-orders/{order.order}/set_state_done/")
+        m.wait_row(order, phase="taken", order_state="done")
+        m.stage.ragflow.clear_faults()
+        m.wait_row(order, phase="reported", told="done")
+        keys = m.waldur.keys(order.resource)
+        self.assertEqual([(k["client_id"], k["state"]) for k in keys], [(m.config(order)["api_key"], "OK")])
+        self.assertEqual(self.authenticate(m, keys[0]["api_key"]), (True, dashed(order.resource)))
         self.assertEqual(m.db.value("SELECT count(*) FROM waldur_delivery"), 0)
         m.assert_no_secrets()
 

@@ -88,7 +88,8 @@ static inline void waldur_mad_asked(struct waldur_mad *m, const struct waldur_ac
         MAD_HOLDS(m, m->kind == MAD_DONE || str_eq(effect, "resource.backend_id"));
         MAD_HOLDS(m, !strstr(buf_str(&a->request.body), WS_API_KEY));
     } else if (str_eq(effect, "key.report")) {
-        MAD_HOLDS(m, m->kind == MAD_DONE && m->order == WALDUR_ORDER_EXECUTING && !m->client_shown);
+        MAD_HOLDS(m, m->kind == MAD_DONE && !m->client_shown);
+        MAD_HOLDS(m, m->order == WALDUR_ORDER_EXECUTING || m->order == WALDUR_ORDER_DONE);
     } else if (a->effect) {
         MAD_HOLDS(m, m->kind == (str_eq(effect, "key.set") ? MAD_KEY : MAD_NO_KEY));
         MAD_HOLDS(m, m->kind == MAD_NO_KEY || !m->client_shown);
