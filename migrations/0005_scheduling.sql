@@ -168,118 +168,6 @@ BEGIN
 END $$;
 
 -- ---------------------------------------------------------------------------
--- Wishes: a job knows its plan, its probable runtime, and whether its subscription is paused.
-
-CREATE OR REPLACE FUNCTION job_want(p_subscription uuid, p_deadline_ms bigint) RETURNS void
-LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp AS $$
-DECLARE
-    s subscription;
-    j record;
-    v_kind job_kind;
-    v_job bigint;
-    v_runtime text;
-BEGIN
-    SELECT * INTO STRICT s FROM subscription WHERE uuid = p_subscription FOR NO KEY UPDATE;
-    FOR j IN SELECT id, state FROM provisioning_job
-             WHERE subscription_uuid = p_subscription AND state IN ('queued', 'running', 'retrying', 'held', 'failed')
-             ORDER BY id FOR UPDATE LOOP
-        IF j.state = 'running' THEN
-            RETURN;
-        END IF;
-        PERFORM job_transition(j.id, NULL, NULL, 'superseded', 'inbox');
-    END LOOP;
-    v_runtime := coalesce((SELECT c.runtime_name FROM agent_config c WHERE c.subscription_uuid = s.uuid), s.runtime_name);
-    v_kind := CASE s.wanted WHEN 'present' THEN 'provision' WHEN 'suspended' THEN 'suspend'
-                            WHEN 'absent' THEN 'terminate' ELSE 'purge' END::job_kind;
-    INSERT INTO provisioning_job (subscription_uuid, organization_uuid, organization_slug, order_uuid, runtime_name, kind,
-                                  generation, step, deadline_at, traceparent, lane, plan_tier, paused)
-    SELECT s.uuid, coalesce(s.organization_uuid, '00000000-0000-0000-0000-000000000000'), coalesce(s.organization_slug, ''),
-           s.order_uuid, v_runtime, v_kind,
-           s.generation, p.step, now() + make_interval(secs => p_deadline_ms / 1000.0), s.traceparent,
-           -- Keys are revoked whatever becomes of the runtime.
-           CASE WHEN p.step = 'revoke' THEN '' ELSE coalesce(v_runtime, '') END, s.spec #>> '{plan,tier}',
-           EXISTS (SELECT FROM scheduling_pause x WHERE x.scope = 'subscription' AND x.target = s.uuid::text)
-    FROM job_plan p WHERE p.kind = v_kind AND p.position = 1
-    RETURNING id INTO v_job;
-    PERFORM audit(s.uuid, s.organization_uuid, v_job, 'inbox', 'job.queued',
-                  jsonb_build_object('kind', v_kind, 'generation', s.generation, 'order_uuid', s.order_uuid));
-    PERFORM pg_notify('provisioner_jobs', '');
-END $$;
-
-DROP FUNCTION inbox_take(text, text, text, uuid, uuid, uuid, timestamptz, jsonb, text, text, integer, bigint, bigint);
--- p_runtime_name: where the event's subscription would be placed today; NULL where nobody knows.
-CREATE FUNCTION inbox_take(p_source text, p_event_id text, p_type text, p_subscription uuid, p_organization uuid,
-                           p_order uuid, p_time timestamptz, p_data jsonb, p_traceparent text,
-                           p_topic text, p_partition integer, p_offset bigint, p_deadline_ms bigint,
-                           p_runtime_name text DEFAULT NULL)
-RETURNS text LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp AS $$
-DECLARE
-    s subscription;
-    v_wanted wanted_state := CASE p_type WHEN 'subscription.created' THEN 'present' ELSE 'absent' END;
-    v_known boolean;
-    v_verdict text := 'applied';
-    -- A producer's clock may be ahead, but no event may outrank the orders of days to come.
-    v_time timestamptz := least(p_time, now() + interval '5 minutes');
-    v_seq bigint;
-BEGIN
-    -- A row to lock comes first, so that two events of a new subscription meet here and nowhere later.
-    INSERT INTO subscription (uuid, wanted, wanted_at, event_seq, order_uuid, organization_uuid, organization_slug, spec,
-                              traceparent, runtime_name)
-    VALUES (p_subscription, v_wanted, v_time, 0, p_order, p_organization, p_data #>> '{organization,slug}',
-            CASE WHEN v_wanted = 'present' THEN p_data END, p_traceparent,
-            CASE WHEN v_wanted = 'present' THEN p_runtime_name END)
-    ON CONFLICT (uuid) DO NOTHING;
-    v_known := NOT FOUND;
-    SELECT * INTO STRICT s FROM subscription WHERE uuid = p_subscription FOR NO KEY UPDATE;
-    -- A termination need not name its organization, which shall see it all the same.
-    p_organization := coalesce(p_organization, s.organization_uuid);
-    IF v_known THEN
-        IF v_time < s.wanted_at THEN
-            v_verdict := 'stale';
-        ELSIF v_wanted = s.wanted AND p_order = s.order_uuid AND (v_wanted <> 'present' OR p_data = s.spec)
-              AND EXISTS (SELECT FROM provisioning_job WHERE subscription_uuid = p_subscription
-                          AND generation = s.generation AND state IN ('queued', 'running', 'retrying', 'held')) THEN
-            v_verdict := 'repeated';
-        END IF;
-    END IF;
-    INSERT INTO subscription_event (source, event_id, type, subscription_uuid, organization_uuid, order_uuid, event_time,
-                                    kafka_topic, kafka_partition, kafka_offset, traceparent, verdict, data)
-    VALUES (p_source, p_event_id, p_type, p_subscription, p_organization, p_order, p_time,
-            p_topic, p_partition, p_offset, p_traceparent, v_verdict, p_data)
-    ON CONFLICT ON CONSTRAINT subscription_event_once DO NOTHING
-    RETURNING seq INTO v_seq;
-    IF v_seq IS NULL THEN
-        IF NOT v_known THEN
-            -- The id was used for another subscription: nothing may be wanted because of it.
-            DELETE FROM subscription WHERE uuid = p_subscription;
-        END IF;
-        RETURN 'duplicate';
-    END IF;
-    IF v_verdict <> 'applied' THEN
-        PERFORM audit(p_subscription, s.organization_uuid, NULL, 'inbox', 'event.' || v_verdict,
-                      jsonb_build_object('seq', v_seq, 'type', p_type, 'order_uuid', p_order));
-        RETURN v_verdict;
-    END IF;
-    UPDATE subscription SET
-        wanted = v_wanted,
-        generation = generation + v_known::integer,
-        wanted_at = v_time,
-        event_seq = v_seq,
-        order_uuid = p_order,
-        organization_uuid = p_organization,
-        organization_slug = coalesce(p_data #>> '{organization,slug}', organization_slug),
-        spec = CASE WHEN v_wanted = 'present' THEN p_data ELSE spec END,
-        traceparent = p_traceparent,
-        runtime_name = CASE WHEN v_wanted = 'present' THEN p_runtime_name ELSE runtime_name END,
-        updated_at = now()
-    WHERE uuid = p_subscription;
-    PERFORM audit(p_subscription, p_organization, NULL, 'inbox', 'event.applied',
-                  jsonb_build_object('seq', v_seq, 'type', p_type, 'order_uuid', p_order));
-    PERFORM job_want(p_subscription, p_deadline_ms);
-    RETURN 'applied';
-END $$;
-
--- ---------------------------------------------------------------------------
 -- What a running job writes: the guard also tells it to stop.
 
 -- The end that job_cancel has written down. The caller holds the locks of the job and of its subscription.
@@ -307,8 +195,8 @@ BEGIN
 END $$;
 
 DROP FUNCTION job_guard(bigint, uuid, bigint, bigint);
--- 'ok', 'lost', 'superseded' as before; 'cancelled': it has ended, drop the work; 'paused': the job has been queued again where it stands, drop the work. p_stop
--- false: it is leaving anyway.
+-- 'ok', 'lost', 'superseded' as before; 'cancelled': it has ended, drop the work; 'paused': the job has been queued again
+-- where it stands, drop the work. p_stop false: it is leaving anyway.
 CREATE FUNCTION job_guard(p_job bigint, p_owner uuid, p_fence bigint, p_deadline_ms bigint, p_stop boolean DEFAULT true)
 RETURNS text LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp AS $$
 DECLARE
@@ -339,29 +227,6 @@ BEGIN
     RETURN 'ok';
 END $$;
 
-CREATE OR REPLACE FUNCTION job_settle(p_job bigint, p_owner uuid, p_fence bigint, p_deadline_ms bigint, p_to job_state,
-                           p_attempts integer, p_delay_ms bigint, p_error_class text, p_error text)
-RETURNS text LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp AS $$
-DECLARE
-    v text := job_guard(p_job, p_owner, p_fence, p_deadline_ms, false);
-BEGIN
-    IF v <> 'ok' THEN
-        RETURN v;
-    END IF;
-    IF NOT job_transition(p_job, p_owner, p_fence, p_to, 'worker', p_attempts => p_attempts, p_delay_ms => p_delay_ms,
-                          p_error_class => p_error_class, p_error => p_error) THEN
-        RAISE EXCEPTION 'job % lost its fence between guard and write', p_job;
-    END IF;
-    IF p_to = 'failed' THEN
-        -- A subscription that works goes on working, an archived one stays archived: only the job has failed.
-        UPDATE agent_config c SET status = CASE WHEN c.status IN ('ready', 'archived') THEN c.status ELSE 'failed' END,
-                                  status_reason = j.step || ': ' || p_error, updated_at = now()
-        FROM provisioning_job j WHERE j.id = p_job AND c.subscription_uuid = j.subscription_uuid;
-        PERFORM outcome_emit(p_job, 'subscription.failed', p_error_class, p_error);
-    END IF;
-    RETURN 'ok';
-END $$;
-
 -- The next step, in the lane of the job's runtime. 'ok'; 'queued' where that lane is another one and full: the job
 -- waits its turn there, drop the work.
 CREATE FUNCTION job_enter(p_job bigint, p_owner uuid, p_fence bigint, p_next job_step, p_runtime_max integer) RETURNS text
@@ -380,47 +245,6 @@ BEGIN
     END IF;
     PERFORM job_advance(p_job, p_owner, p_fence, p_next);
     RETURN 'ok';
-END $$;
-
-DROP FUNCTION step_name(bigint, uuid, bigint, bigint, job_step, text, text, text, jsonb);
-CREATE FUNCTION step_name(p_job bigint, p_owner uuid, p_fence bigint, p_deadline_ms bigint, p_next job_step,
-                          p_name text, p_runtime text, p_runtime_name text, p_config jsonb,
-                          p_runtime_max integer DEFAULT NULL)
-RETURNS text LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp AS $$
-DECLARE
-    v text := job_guard(p_job, p_owner, p_fence, p_deadline_ms);
-    v_subscription uuid;
-    v_holder uuid;
-BEGIN
-    IF v <> 'ok' THEN
-        RETURN v;
-    END IF;
-    SELECT subscription_uuid INTO v_subscription FROM provisioning_job WHERE id = p_job;
-    INSERT INTO agent_config (subscription_uuid, organization_uuid, organization_slug, project_uuid, project_slug,
-                              offering_uuid, offering_type, plan_tier, capabilities, variables, runtime, runtime_name, name)
-    SELECT v_subscription, x.organization_uuid, x.organization_slug, x.project_uuid, x.project_slug, x.offering_uuid,
-           x.offering_type, x.plan_tier, x.capabilities, x.variables, p_runtime, p_runtime_name, p_name
-    FROM jsonb_to_record(p_config) AS x(organization_uuid uuid, organization_slug text, project_uuid uuid, project_slug text,
-                                        offering_uuid uuid, offering_type text, plan_tier text, capabilities text[],
-                                        variables jsonb)
-    ON CONFLICT DO NOTHING;
-    IF NOT FOUND THEN
-        UPDATE agent_config c SET
-            plan_tier = x.plan_tier, capabilities = x.capabilities, variables = x.variables,
-            status = CASE WHEN c.status = 'ready' AND (c.knowledge_base_id IS NOT NULL OR NOT 'rag' = ANY (x.capabilities))
-                          THEN c.status ELSE 'provisioning' END,
-            status_reason = NULL, archived_at = NULL, updated_at = now()
-        FROM jsonb_to_record(p_config) AS x(plan_tier text, capabilities text[], variables jsonb)
-        WHERE c.subscription_uuid = v_subscription;
-        IF NOT FOUND THEN
-            SELECT subscription_uuid INTO v_holder FROM agent_config WHERE name = p_name;
-            RETURN 'conflict:' || coalesce(v_holder::text, 'unknown');
-        END IF;
-    END IF;
-    UPDATE provisioning_job SET runtime_name = (SELECT c.runtime_name FROM agent_config c
-                                                WHERE c.subscription_uuid = v_subscription)
-    WHERE id = p_job;
-    RETURN job_enter(p_job, p_owner, p_fence, p_next, p_runtime_max);
 END $$;
 
 DROP FUNCTION step_revoke(bigint, uuid, bigint, bigint, job_step);
@@ -459,6 +283,29 @@ BEGIN
     RETURN timestamptz 'epoch' + p_micros * interval '1 microsecond';
 END $$;
 
+-- The first lane after this one in which something waits for a time, NULL: none; after NULL comes the first. p_since, here
+-- and below: the bound that queue_floor told.
+CREATE FUNCTION lane_waiting(p_lane text, p_since timestamptz) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = agent_marketplace, pg_temp AS $$
+BEGIN
+    IF p_lane IS NULL THEN
+        RETURN (SELECT j.lane FROM provisioning_job j
+                WHERE j.state IN ('retrying', 'held') AND j.next_attempt_at >= p_since ORDER BY j.lane LIMIT 1);
+    END IF;
+    RETURN (SELECT j.lane FROM provisioning_job j
+            WHERE j.state IN ('retrying', 'held') AND j.lane > p_lane AND j.next_attempt_at >= p_since
+            ORDER BY j.lane LIMIT 1);
+END $$;
+
+-- When the first of a lane's jobs in this state comes back.
+CREATE FUNCTION later_first(p_lane text, p_state job_state, p_since timestamptz) RETURNS timestamptz
+LANGUAGE plpgsql STABLE SET search_path = agent_marketplace, pg_temp AS $$
+BEGIN
+    -- The condition of the index word for word, or a generic plan could not use it.
+    RETURN (SELECT min(j.next_attempt_at) FROM provisioning_job j
+            WHERE j.state IN ('retrying', 'held') AND j.lane = p_lane AND j.state = p_state AND j.next_attempt_at >= p_since);
+END $$;
+
 -- The first of a queue's jobs from p_from on, by the clock; when there is none, now.
 CREATE FUNCTION queue_first(p_queue text, p_from bigint) RETURNS bigint
 LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp SET enable_seqscan = off AS $$
@@ -470,6 +317,12 @@ BEGIN
     IF p_queue = 'ready' THEN
         v_first := least(v_first, (SELECT min(j.next_attempt_at) FROM provisioning_job j
                                    WHERE (j.state = 'queued' AND NOT j.paused) IS TRUE AND j.next_attempt_at >= v_from));
+    ELSIF p_queue = 'later' THEN
+        v_lane := lane_waiting(NULL, v_from);
+        WHILE v_lane IS NOT NULL LOOP
+            v_first := least(v_first, later_first(v_lane, 'retrying', v_from), later_first(v_lane, 'held', v_from));
+            v_lane := lane_waiting(v_lane, v_from);
+        END LOOP;
     ELSE
         WHILE v_lane IS NOT NULL LOOP
             v_first := least(v_first, (SELECT min(j.claimed_at) FROM provisioning_job j
@@ -484,8 +337,8 @@ END $$;
 
 -- Dead rows stay in an index for as long as anybody's snapshot might want them, and whoever looks for the living walks over
 -- all of them: one transaction left open for an hour would make claims slower by the minute. So a session remembers below
--- what there is nothing of a queue any more, and looks from there: 'ready' (next_attempt_at, in microseconds), 'running'
--- (claimed_at), 'outbox' (id). A bound is two seconds old before it is used, since what takes a time or a number first may
+-- what there is nothing of a queue any more, and looks from there: 'ready' and 'later' (next_attempt_at, in microseconds),
+-- 'running' (claimed_at), 'outbox' (id). A bound is two seconds old before it is used, since what takes a time or a number first may
 -- be committed last. What is later still is met by the next bound, which looks a minute further back, or by that of every
 -- ten minutes, which looks everywhere.
 CREATE FUNCTION queue_floor(p_queue text) RETURNS bigint
@@ -521,15 +374,16 @@ BEGIN
 END $$;
 
 -- Up to p_limit that wait in a lane and whose time has come are ready now. Returns how many. p_careful: as in job_take.
-CREATE FUNCTION lane_due(p_lane text, p_state job_state, p_limit integer, p_careful boolean) RETURNS integer
-LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp AS $$
+CREATE FUNCTION lane_due(p_lane text, p_state job_state, p_limit integer, p_careful boolean, p_since timestamptz)
+RETURNS integer LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp AS $$
 DECLARE
     r record;
     n integer := 0;
 BEGIN
-    -- The condition of the index word for word, or a generic plan could not use it.
+    -- As in later_first.
     FOR r IN SELECT j.id, j.error_class, j.error FROM provisioning_job j
-             WHERE j.state IN ('retrying', 'held') AND j.lane = p_lane AND j.state = p_state AND j.next_attempt_at <= now()
+             WHERE j.state IN ('retrying', 'held') AND j.lane = p_lane AND j.state = p_state
+               AND j.next_attempt_at BETWEEN p_since AND now()
              ORDER BY j.next_attempt_at LIMIT p_limit FOR UPDATE SKIP LOCKED LOOP
         n := n + 1;
         IF p_careful THEN
@@ -543,17 +397,6 @@ BEGIN
         END IF;
     END LOOP;
     RETURN n;
-END $$;
-
--- The first lane after this one in which something waits for a time, NULL: none; after NULL comes the first.
-CREATE FUNCTION lane_waiting(p_lane text) RETURNS text
-LANGUAGE plpgsql STABLE SET search_path = agent_marketplace, pg_temp AS $$
-BEGIN
-    IF p_lane IS NULL THEN
-        RETURN (SELECT j.lane FROM provisioning_job j WHERE j.state IN ('retrying', 'held') ORDER BY j.lane LIMIT 1);
-    END IF;
-    RETURN (SELECT j.lane FROM provisioning_job j WHERE j.state IN ('retrying', 'held') AND j.lane > p_lane
-            ORDER BY j.lane LIMIT 1);
 END $$;
 
 -- How many more of a lane the worker takes, by what it says of itself.
@@ -575,7 +418,8 @@ END $$;
 CREATE FUNCTION jobs_due(p_limit integer, p_careful boolean, p_policy jsonb) RETURNS void
 LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp AS $$
 DECLARE
-    v_lane text := lane_waiting(NULL);
+    v_since constant timestamptz := time_of(queue_floor('later'));
+    v_lane text := lane_waiting(NULL, v_since);
     v_room integer;
     v_held integer;
 BEGIN
@@ -584,18 +428,17 @@ BEGIN
         IF v_room > 0 AND NOT lane_is_paused(v_lane) THEN
             v_held := least((v_room + 1) / 2, coalesce((p_policy #>> ARRAY['held', v_lane])::integer, v_room));
             IF v_held > 0 THEN
-                v_room := v_room - lane_due(v_lane, 'held', v_held, p_careful);
+                v_room := v_room - lane_due(v_lane, 'held', v_held, p_careful, v_since);
             END IF;
             IF v_room > 0 THEN
-                PERFORM lane_due(v_lane, 'retrying', v_room, p_careful);
+                PERFORM lane_due(v_lane, 'retrying', v_room, p_careful, v_since);
             END IF;
         END IF;
-        v_lane := lane_waiting(v_lane);
+        v_lane := lane_waiting(v_lane, v_since);
     END LOOP;
 END $$;
 
--- How many more of an organization, or of a lane, may run; at most p_max are counted. p_since, here and below: the bound
--- that queue_floor told.
+-- How many more of an organization, or of a lane, may run; at most p_max are counted.
 CREATE FUNCTION organization_room(p_organization uuid, p_max integer, p_since timestamptz) RETURNS integer
 LANGUAGE plpgsql STABLE SET search_path = agent_marketplace, pg_temp AS $$
 BEGIN
@@ -886,6 +729,7 @@ BEGIN
         WHERE j.id = x.id OFFSET 0) AS y
     ORDER BY x.n;
 END $$;
+
 -- ---------------------------------------------------------------------------
 -- What people ask for
 
@@ -922,46 +766,6 @@ BEGIN
         ELSE
             verdict := 'cancelled';
             PERFORM job_end_cancelled(p_job, p_deadline_ms);
-        END IF;
-    END IF;
-    RETURN NEXT;
-END $$;
-
--- Runs a failed or cancelled job again from p_step (NULL: the step that failed). Verdicts: 'queued', 'none' (no such job),
--- 'superseded' (a newer wish exists), 'bad step'.
-CREATE OR REPLACE FUNCTION job_replay(p_subscription uuid, p_step job_step, p_deadline_ms bigint, p_actor text, p_dry_run boolean)
-RETURNS TABLE (verdict text, job_id bigint, kind job_kind, step job_step) LANGUAGE plpgsql
-SET search_path = agent_marketplace, pg_temp AS $$
-#variable_conflict use_column
-DECLARE
-    s subscription;
-    j provisioning_job;
-BEGIN
-    SELECT * INTO s FROM subscription WHERE uuid = p_subscription FOR NO KEY UPDATE;
-    SELECT * INTO j FROM provisioning_job x WHERE x.subscription_uuid = p_subscription AND x.state IN ('failed', 'cancelled')
-    ORDER BY x.id DESC LIMIT 1 FOR UPDATE;
-    IF NOT FOUND THEN
-        verdict := 'none';
-        RETURN NEXT;
-        RETURN;
-    END IF;
-    job_id := j.id;
-    kind := j.kind;
-    step := coalesce(p_step, j.step);
-    IF s.generation <> j.generation THEN
-        verdict := 'superseded';
-    ELSIF NOT EXISTS (SELECT FROM job_plan p WHERE p.kind = j.kind AND p.step = coalesce(p_step, j.step)
-                      AND p.position <= (SELECT q.position FROM job_plan q WHERE q.kind = j.kind AND q.step = j.step)) THEN
-        verdict := 'bad step';
-    ELSE
-        verdict := 'queued';
-        IF NOT p_dry_run THEN
-            UPDATE provisioning_job SET deadline_at = now() + make_interval(secs => p_deadline_ms / 1000.0) WHERE id = j.id;
-            PERFORM job_transition(j.id, NULL, NULL, 'queued', p_actor, p_step => coalesce(p_step, j.step), p_attempts => 0);
-            UPDATE agent_config SET status = CASE WHEN j.kind = 'provision' THEN 'provisioning' ELSE 'terminating' END::agent_status,
-                                    status_reason = NULL, updated_at = now()
-            WHERE subscription_uuid = p_subscription AND status = 'failed';
-            PERFORM pg_notify('provisioner_jobs', '');
         END IF;
     END IF;
     RETURN NEXT;

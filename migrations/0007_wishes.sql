@@ -96,6 +96,8 @@ BEGIN
                 ELSE 'provision' END::job_kind;
 END $$;
 
+-- Ends what waits for an older wish, and queues the job for this one, in the lane of its probable runtime; what runs is
+-- left to its next write.
 CREATE OR REPLACE FUNCTION job_want(p_subscription uuid, p_deadline_ms bigint) RETURNS void
 LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp AS $$
 DECLARE
@@ -134,13 +136,14 @@ BEGIN
     PERFORM pg_notify('provisioner_jobs', '');
 END $$;
 
+DROP FUNCTION inbox_take(text, text, text, uuid, uuid, uuid, timestamptz, jsonb, text, text, integer, bigint, bigint);
 -- Takes an event in. Verdicts: 'duplicate' (seen before), 'stale' (later ones have said all that it says), 'repeated' (says
 -- what a job is already doing), 'noted' (kept in mind, but nothing is to be done: it counts once the others are here),
--- 'applied'.
-CREATE OR REPLACE FUNCTION inbox_take(p_source text, p_event_id text, p_type text, p_subscription uuid, p_organization uuid,
-                                      p_order uuid, p_time timestamptz, p_data jsonb, p_traceparent text,
-                                      p_topic text, p_partition integer, p_offset bigint, p_deadline_ms bigint,
-                                      p_runtime_name text DEFAULT NULL)
+-- 'applied'. p_runtime_name: where the event's subscription would be placed today; NULL where nobody knows.
+CREATE FUNCTION inbox_take(p_source text, p_event_id text, p_type text, p_subscription uuid, p_organization uuid,
+                           p_order uuid, p_time timestamptz, p_data jsonb, p_traceparent text,
+                           p_topic text, p_partition integer, p_offset bigint, p_deadline_ms bigint,
+                           p_runtime_name text DEFAULT NULL)
 RETURNS text LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp AS $$
 DECLARE
     s subscription; -- as it was
@@ -214,11 +217,12 @@ END $$;
 -- ---------------------------------------------------------------------------
 -- Steps
 
+DROP FUNCTION step_name(bigint, uuid, bigint, bigint, job_step, text, text, text, jsonb);
 -- Freezes name and runtime on first sight; refreshes what orders may change. What works goes on working meanwhile.
 -- 'conflict:<uuid>' names the holder of a taken name.
-CREATE OR REPLACE FUNCTION step_name(p_job bigint, p_owner uuid, p_fence bigint, p_deadline_ms bigint, p_next job_step,
-                                     p_name text, p_runtime text, p_runtime_name text, p_config jsonb,
-                                     p_runtime_max integer DEFAULT NULL)
+CREATE FUNCTION step_name(p_job bigint, p_owner uuid, p_fence bigint, p_deadline_ms bigint, p_next job_step,
+                          p_name text, p_runtime text, p_runtime_name text, p_config jsonb,
+                          p_runtime_max integer DEFAULT NULL)
 RETURNS text LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp AS $$
 DECLARE
     v text := job_guard(p_job, p_owner, p_fence, p_deadline_ms);
@@ -384,6 +388,8 @@ END $$;
 -- ---------------------------------------------------------------------------
 -- What people ask for
 
+-- Runs a failed or cancelled job again from p_step (NULL: the step that failed). Verdicts: 'queued', 'none' (no such job),
+-- 'superseded' (a newer wish exists), 'bad step'.
 CREATE OR REPLACE FUNCTION job_replay(p_subscription uuid, p_step job_step, p_deadline_ms bigint, p_actor text, p_dry_run boolean)
 RETURNS TABLE (verdict text, job_id bigint, kind job_kind, step job_step) LANGUAGE plpgsql
 SET search_path = agent_marketplace, pg_temp AS $$

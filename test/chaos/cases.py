@@ -189,7 +189,7 @@ def vacuum_pinned(scene, note):
     pin.close()
 
 
-QUEUES = ("ready", "running", "outbox")
+QUEUES = ("ready", "later", "running", "outbox")
 
 
 def pages_of_a_look(scene):

@@ -239,7 +239,7 @@ class Base(unittest.TestCase):
         return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
 
     def forget_floors(self, session):
-        for queue in ("ready", "running", "outbox"):
+        for queue in ("ready", "later", "running", "outbox"):
             session.rows("SELECT set_config(%s, '', false)", "provisioner.floor_of_" + queue)
 
     def refused(self, error, sql, *args, db=None):
@@ -937,6 +937,37 @@ class Claims(Base):
         self.assertGreater(self.pages(used, look, rows=1), 5 * bounded, "nothing dead was there to walk over")
         # What began before the bound and was committed behind it is found with the next one.
         self.backlog(1, organizations[0], db=late)
+        for _ in range(3):
+            time.sleep(2.1)
+            used.rows(look)
+        late.conn.commit()
+        eventually(lambda: len(used.claim(owner)) == 1, 10, "the late one is found")
+        pin.conn.rollback()
+
+    def test_dead_rows_that_waited_are_not_walked_again(self):
+        """The same of what waited for a time and has not been waiting since."""
+        pin, used, late = self.pin(), self.session(), self.session(autocommit=False)
+        owner = used.register()
+        look = f"SELECT * FROM jobs_claim('{owner}', 1, '{NIL}', 1, NULL, false)"
+        self.backlog(3000, organizations=2)
+
+        def wait(db):
+            for state in ("running", "retrying"):
+                db.rows("UPDATE provisioning_job SET state = %s, lease_owner = %s, next_attempt_at = now() "
+                        "WHERE state IN ('queued', 'running')", state, owner if state == "running" else None)
+
+        wait(used)
+        used.rows("UPDATE provisioning_job SET state = 'superseded', finished_at = now()")
+        for _ in range(3):
+            used.rows(look)
+            time.sleep(2.1)  # as old as a bound has to be
+        used.rows(look)
+        bounded = self.pages(used, look)
+        self.forget_floors(used)
+        self.assertGreater(self.pages(used, look), 5 * bounded, "nothing dead was there to walk over")
+        # As above.
+        self.backlog(1, new_uuid(), db=late)
+        wait(late)
         for _ in range(3):
             time.sleep(2.1)
             used.rows(look)

@@ -209,7 +209,7 @@ int real_reset(struct real *r)
     }
     /* What the session remembers of queues is of a world that is gone: ids and time begin anew. */
     return ask(r, "select set_config('provisioner.floor_of_' || queue, '', false)"
-                  " from unnest('{ready,running,outbox}'::text[]) queue");
+                  " from unnest('{ready,later,running,outbox}'::text[]) queue");
 }
 
 void real_send(struct real *r, const struct call *call, int64_t now_us)
