@@ -108,6 +108,12 @@ static void log_order(const struct errand *e, enum log_level level, const char *
               LOG_S("reason", e->reason), LOG_S("detail", detail && detail[0] ? detail : NULL));
 }
 
+/* reason: one of few words. */
+static void nothing_to_do(const struct errand *e, const char *reason)
+{
+    metrics_add(e->desk->o.metrics, M_WALDUR_DROPPED_TOTAL, METRIC_LABELS(reason), 1);
+}
+
 static void on_left(void *ctx, const PGresult *res, const struct err *err)
 {
     struct errand *e = ctx;
@@ -120,11 +126,10 @@ static void leave(struct errand *e, const char *phase, const char *reason, const
 {
     struct pg_param p[7];
     e->reason = reason;
-    bool dropped = str_eq(phase, "dropped");
-    if (dropped) {
-        metrics_add(e->desk->o.metrics, M_WALDUR_DROPPED_TOTAL, METRIC_LABELS(reason), 1);
+    bool dropped = str_eq(phase, "dropped"), new = !str_eq(phase, e->phase);
+    if (dropped || new) { /* what is left is looked at again by every sweep */
+        nothing_to_do(e, reason);
     }
-    bool new = !str_eq(phase, e->phase);
     log_order(e, new ? LOG_INFO : LOG_DEBUG, dropped ? "order dropped" : "order left", detail);
     errand_fence(e, p);
     p[3] = (struct pg_param){e->facts ? e->facts : "{}", -1};
@@ -142,11 +147,14 @@ static void on_taken(void *ctx, const PGresult *res, const struct err *err)
     if (!verdict) {
         return;
     }
-    bool job = str_eq(verdict, "applied") || str_eq(verdict, "replayed");
-    if (job) {
+    if (str_eq(verdict, "stale") || str_eq(verdict, "noted")) {
+        nothing_to_do(e, verdict);
+    } else if (str_eq(verdict, "applied") || str_eq(verdict, "replayed")) {
         log_event(LOG_INFO, "order taken", LOG_S("order", e->uuid),
                   LOG_S("subscription", e->resource), LOG_S("name", e->backend_id),
                   LOG_S("inbox", verdict));
+    } else if (!str_eq(verdict, "lost")) {
+        nothing_to_do(e, "handled");
     }
     errand_drop(e);
     desk_wake(d);
@@ -195,8 +203,8 @@ static void on_closed(void *ctx, const PGresult *res, const struct err *err)
                   NULL);
         d->o.on_job(d->o.ctx);
     }
-    if (str_eq(verdict, "undone") || str_eq(verdict, "dropped")) {
-        metrics_add(d->o.metrics, M_WALDUR_DROPPED_TOTAL, METRIC_LABELS(e->reason), 1);
+    if (!str_eq(verdict, "lost")) {
+        nothing_to_do(e, str_eq(verdict, "told") ? "handled" : e->reason);
     }
     errand_drop(e);
 }
@@ -271,17 +279,6 @@ static void decline(struct errand *e, const char *reason, const char *detail)
     talk_go(&e->talk);
 }
 
-/* An order of a kind that this version has no event for must not be begun. */
-static bool event_known(const char *type)
-{
-    for (int t = 0; t < EVENT_TYPE_MAX; t++) {
-        if (str_eq(event_type_name((enum event_type)t), type)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 struct setup {
     struct waldur_setup it;
     struct waldur_plan plans[256];
@@ -334,12 +331,6 @@ static bool translate(struct errand *e, const struct waldur_intake *in)
         return false;
     }
     e->has_event = true;
-    if (!event_known(e->event.type)) {
-        snprintf(reason, sizeof(reason), "this version does not carry out orders of type %s",
-                 waldur_order_type_name(in->order.type));
-        decline(e, "type", reason);
-        return false;
-    }
     return true;
 }
 

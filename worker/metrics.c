@@ -139,7 +139,9 @@ static const struct family families[METRIC_MAX] = {
                           .kind = GAUGE,
                           .labels = {"what"}},
     [M_WALDUR_DROPPED_TOTAL] = {.name = "provisioner_waldur_dropped_total",
-                                .help = "Looks at orders that ended with nothing to do.",
+                                .help =
+                                    "Looks at orders that brought no event, by why: not approved "
+                                    "yet (and left), not ours, handled already, ...",
                                 .kind = COUNTER,
                                 .labels = {"reason"}},
     [M_WALDUR_REPORTS_TOTAL] = {.name = "provisioner_waldur_reports_total",

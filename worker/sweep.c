@@ -8,7 +8,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/str.h"
-#include "event/event.h"
 #include "statements.h"
 #include "talk.h"
 #include "waldur/list.h"
@@ -308,17 +307,6 @@ static void finish(struct sweep *s, const struct err *err)
     }
 }
 
-/* Are there events for it in this version? */
-static bool pauses_known(void)
-{
-    for (int t = 0; t < EVENT_TYPE_MAX; t++) {
-        if (str_eq(event_type_name((enum event_type)t), "subscription.suspended")) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static void next_stage(struct sweep *s)
 {
     s->stage++;
@@ -327,7 +315,7 @@ static void next_stage(struct sweep *s)
         buf_addc(&s->orders, '{');
         list(s, WALDUR_LIST_ORDERS,
              1U << WALDUR_ORDER_PENDING_PROVIDER | 1U << WALDUR_ORDER_EXECUTING, on_order);
-    } else if (s->stage == STAGE_RESOURCES && s->n_offerings > 0 && pauses_known()) {
+    } else if (s->stage == STAGE_RESOURCES && s->n_offerings > 0) {
         list(s, WALDUR_LIST_RESOURCES, 0, on_found);
     } else if (s->stage == STAGE_KEYS && s->n_offerings > 0 &&
                str_eq(s->config->waldur_keys, "waldur")) {

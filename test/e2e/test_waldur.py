@@ -170,8 +170,20 @@ class Rules(MarketCase):
     def test_manual(self):
         m = self.market(sweep="1s", overrides={"waldur.approve": "manual"})
         order = m.waldur.order(m.catalogue)
+        def nothing(reason):
+            return m.worker.metrics().get(f'provisioner_waldur_dropped_total{{reason="{reason}"}}', 0)
+
         self.left(m, order, "manual")
+        eventually(lambda: m.row(order)["hints"] > 3, 60, "sweeps look again", describe=m.describe)
+        self.assertEqual(nothing("manual"), 1)
+        m.stage.ragflow.fault("delay", every=True, ms=2000, path_prefix="/api/")
         m.waldur.act(order.order, "execute")
+        m.wait_row(order, phase="taken")
+        # Told once more while its job runs.
+        before = nothing("handled")
+        m.db.rows("SELECT waldur_hint('order', 'backfill', %s, NULL, NULL)", dashed(order.order))
+        eventually(lambda: nothing("handled") > before, 30, "it is counted", describe=m.describe)
+        m.stage.ragflow.clear_faults()
         m.wait("done", order)
 
     def test_plan_without_tier(self):
