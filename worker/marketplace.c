@@ -137,6 +137,7 @@ static void open_up(struct marketplace *m)
     if (m->down) {
         m->down = false;
         m->closed_ms = CLOSED_FIRST_MS;
+        m->site = (struct waldur_site){0}; /* it may have been away for an upgrade */
         log_event(LOG_INFO, "Waldur is usable again");
         set_up(m, true);
     }

@@ -118,6 +118,22 @@ static void failures_in_a_row_close_it(void **state)
     assert_int_equal(marketplace_pause_ms(m, 9), 0);
 }
 
+/* It may have been away for an upgrade. */
+static void what_a_server_lacked_is_asked_again_when_it_is_back(void **state)
+{
+    (void)state;
+    struct waldur_site *site = marketplace_access(m).site;
+    site->endpoints = WALDUR_SUPPORT_NO;
+    bad();
+    good();
+    assert_int_equal(site->endpoints, WALDUR_SUPPORT_NO);
+    for (int i = 0; i < 5; i++) {
+        bad();
+    }
+    good();
+    assert_int_equal(site->endpoints, WALDUR_SUPPORT_UNKNOWN);
+}
+
 /* The answers that say no are answers: of no number of them it follows that Waldur is away. */
 static void refusals_do_not(void **state)
 {
@@ -186,6 +202,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(failures_in_a_row_close_it),
+        CASE(what_a_server_lacked_is_asked_again_when_it_is_back),
         CASE(refusals_do_not),
         CASE(a_refused_token_closes_it_at_once),
         CASE(what_is_forbidden_is_told_and_closes_nothing),
