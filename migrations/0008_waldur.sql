@@ -431,9 +431,12 @@ DECLARE
     o waldur_order;
     j record;
     v text;
+    v_done boolean; -- Waldur has it as done, and keeps it so
 BEGIN
     SELECT * INTO o FROM waldur_order WHERE order_uuid = p_order FOR NO KEY UPDATE;
-    IF NOT FOUND OR o.phase NOT IN ('taken', 'reported') OR o.told = 'done' THEN
+    v_done := coalesce(o.told = 'done', false);
+    IF NOT FOUND OR o.phase NOT IN ('taken', 'reported')
+       OR (v_done AND NOT EXISTS (SELECT FROM waldur_delivery WHERE subscription_uuid = o.resource_uuid)) THEN
         RETURN;
     END IF;
     -- Once carried out is carried out: what happens to the subscription later bears the number of its last order, too, and
@@ -448,6 +451,14 @@ BEGIN
     v := CASE WHEN j.state = 'succeeded' THEN 'done'
               WHEN j.state IN ('failed', 'cancelled') THEN 'erred'
               WHEN j.state = 'superseded' AND j.wanted_by <> p_order THEN 'erred' END;
+    IF v_done THEN
+        IF v IS DISTINCT FROM 'done' THEN
+            RETURN;
+        END IF;
+        -- People have set it done before there was a key, which Waldur has to be given yet.
+        UPDATE waldur_order SET phase = 'taken', told = NULL WHERE order_uuid = p_order;
+        o.told := NULL;
+    END IF;
     UPDATE waldur_order SET
         verdict = v, job_id = j.id,
         job_error_class = CASE WHEN v = 'erred' THEN coalesce(j.error_class, j.state::text) END,
@@ -820,6 +831,9 @@ BEGIN
     WHERE o.phase IN ('left', 'taken') AND o.due_at IS NULL AND o.updated_at < w.started_at
       AND o.order_uuid <> ALL (p_open);
     GET DIAGNOSTICS n = ROW_COUNT;
+    IF n > 0 THEN
+        PERFORM pg_notify('provisioner_orders', '');
+    END IF;
     RETURN n;
 END $$;
 

@@ -480,6 +480,17 @@ class Verdicts(WaldurBase):
         self.job_ends(resource, "failed")
         self.assertEqual(self.verdict(order)[:2], ("done", "done"))
 
+    def test_done_by_people_is_for_good(self):
+        """An order that erred here, and that people then set done: it is reported no more, but for a key that comes of it."""
+        order, resource = self.taken()
+        self.job_ends(resource, "failed")
+        held = (order, self.owner, self.claim()[0]["fence"])
+        self.assertEqual(self.closed(held, "done", resource), "told")
+        for end, verdict in (("failed", ("erred", "done")), ("succeeded", ("erred", "done"))):
+            self.db.rows("SELECT * FROM job_replay(%s, NULL, %s, 'cli', false)", resource, DAY_MS)
+            self.job_ends(resource, end)
+            self.assertEqual((*self.verdict(order)[:2], self.due(order)), (*verdict, None), end)
+
     def test_carried_out_is_for_good(self):
         """Also before Waldur was told."""
         order, resource = self.taken()
@@ -508,6 +519,8 @@ class Verdicts(WaldurBase):
         self.assertEqual(self.wait(held, 60000), "ok")
         self.assertEqual(self.claim(), [])
         self.assertEqual((self.row(held[0])["attempts"], self.row(held[0])["error"]), (1, "away"))
+        self.db.rows("UPDATE waldur_order SET due_at = due_at - interval '60 seconds'")
+        self.assertEqual([row["order_uuid"] for row in self.claim()], [held[0]])
 
     def test_effects(self):
         order, resource = self.taken()
@@ -597,7 +610,7 @@ class Keys(WaldurBase):
 
     def test_delivery(self):
         """A key that Waldur is to hand out is kept until it was seen there, or until it is valid no more."""
-        for how in ("told", "revoked", "not told"):
+        for how in ("told", "set done by people", "revoked", "not told"):
             resource = new_uuid()
             order, _ = self.taken(resource)
             job = self.db.take_job(self.owner, resource)
@@ -612,7 +625,14 @@ class Keys(WaldurBase):
             held = (order, self.owner, row["fence"])
             if how == "revoked":
                 self.db.rows("UPDATE agent_api_key SET revoked_at = now() WHERE prefix = %s", prefix)
-            self.assertEqual(self.told(held, "done", prefix if how == "told" else None), "ok")
+            if how == "set done by people":
+                self.assertEqual(self.closed(held, "done", resource), "told")
+                self.db.rows("SELECT waldur_judge(%s)", order)
+                row = self.claim()[0]
+                self.assertEqual((row["phase"], row["verdict"], row["told"], row["delivery_prefix"]),
+                                 ("taken", "done", None, prefix))
+                held = (order, self.owner, row["fence"])
+            self.assertEqual(self.told(held, "done", prefix if how in ("told", "set done by people") else None), "ok")
             self.assertEqual(self.db.value("SELECT count(*) FROM waldur_delivery"), 1 if how == "not told" else 0, how)
 
 
