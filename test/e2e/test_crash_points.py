@@ -291,6 +291,7 @@ class Enumeration:
         stage.installation.set("worker.max_jobs", (len(subs) - SURVIVORS_JOBS) // max(1, len(points)))
         for point in points:
             fail = next((f for p, f in PROVOKED.items() if point.startswith(p)), None)
+            self.prepare(point)
             victims.append(FaultyWorker(stage, f"victim-{at}-{len(victims)}", point, fail, "127.0.0.1:0"))
         stage.workers += victims
         for v in victims:
@@ -304,6 +305,9 @@ class Enumeration:
                 v.process.send_signal(signal.SIGTERM)
         life.begin(self.life.PARTS[at], subs)
         self.watch(life, at, victims)
+
+    def prepare(self, point):
+        """The configuration of the one that shall die there."""
 
     def shared_out(self, victims):
         """Every one of them has its share of the partitions."""

@@ -16,6 +16,7 @@ from test_crash_points import SETTINGS, Enumeration, Life
 APIS = ("workspaces", "collections")
 ORDER = r"^/api/marketplace-orders/[0-9a-f-]+/"
 IDLE_S = 4
+SWEPT = re.compile("store/waldur_(sweep_|paused|hint)")
 
 
 class Subject:
@@ -213,6 +214,16 @@ class Orders(Enumeration):
             "SELECT x.id, x.fence, w.pid FROM (SELECT order_uuid AS id, fence, claimed_by FROM waldur_order UNION ALL "
             "SELECT key_uuid, fence, claimed_by FROM waldur_key) x JOIN worker w ON w.owner = x.claimed_by")
         return {**super().running(), **{(str(r["id"]), r["fence"]): r["pid"] for r in held}}
+
+    # The replica that swept last sweeps next, being the first to find it due: they get different ideas of when that is.
+    # First those that shall die in a sweep, then other victims; who survives does it when all are dead.
+
+    def kill_everywhere(self, parts):
+        self.stage.installation.set("waldur.sweep", "3s")
+        super().kill_everywhere(parts)
+
+    def prepare(self, point):
+        self.stage.installation.set("waldur.sweep", "1s" if SWEPT.match(point) else "2s")
 
     def kill_in(self, life, at, subs, points):
         self.idle_since = None
