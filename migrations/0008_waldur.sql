@@ -436,7 +436,8 @@ BEGIN
     SELECT * INTO o FROM waldur_order WHERE order_uuid = p_order FOR NO KEY UPDATE;
     v_done := coalesce(o.told = 'done', false);
     IF NOT FOUND OR o.phase NOT IN ('taken', 'reported')
-       OR (v_done AND NOT EXISTS (SELECT FROM waldur_delivery WHERE subscription_uuid = o.resource_uuid)) THEN
+       OR (v_done AND NOT EXISTS (SELECT FROM waldur_delivery d JOIN agent_config c ON c.api_key = d.prefix
+                                  WHERE d.subscription_uuid = o.resource_uuid)) THEN
         RETURN;
     END IF;
     -- Once carried out is carried out: what happens to the subscription later bears the number of its last order, too, and
