@@ -218,6 +218,9 @@ def pages_of_looks(connection):
     pages = {}
     with connection.cursor() as c:
         for what, look in looks.items():
+            # One claims at a time, and who comes meanwhile reads nothing.
+            c.execute("SELECT pg_advisory_xact_lock(hashtext('agent_marketplace.' || x)) "
+                      "FROM unnest('{jobs_claim,outbox_claim}'::text[]) x")
             c.execute(f"SELECT worker_register('{owner}', 'probe', 1, 'probe', 60000)")
             c.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {look}")
             plan = c.fetchone()[0][0]["Plan"]
@@ -231,9 +234,9 @@ def pages_of_looks(connection):
 @case("retry-storm")
 def retry_storm(scene, note):
     """Langflow and RAGFlow answer everything with 503 or 429 and Retry-After for a while."""
-    for standin, status in zip(scene.standins, (503, 429)):
+    for i, standin in enumerate(scene.standins):
         standin.clear_faults()
-        standin.fault("status", every=True, status=status, headers={"Retry-After": "1"}, path_prefix="/api/",
+        standin.fault("status", every=True, status=(503, 429)[i % 2], headers={"Retry-After": "1"}, path_prefix="/api/",
                       body={"detail": "busy"})
     scene.sleep(4, 20)
     for standin in scene.standins:

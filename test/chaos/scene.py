@@ -170,9 +170,8 @@ class Scene:
         assert listening == len(self.workers), f"{listening} sessions listen"
         return True
 
-    def go_through(self, case):
-        """Baseline, fault, recovery; returns {runtime: figures}."""
-        window = self.form.window_s
+    def go_through(self, case, window):
+        """Baseline, fault, recovery; returns {runtime: figures}. window: seconds that throughput is measured for."""
         before = time.time()
         time.sleep(window)
         faulty = time.time()
