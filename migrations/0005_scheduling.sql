@@ -338,9 +338,9 @@ END $$;
 -- Dead rows stay in an index for as long as anybody's snapshot might want them, and whoever looks for the living walks over
 -- all of them: one transaction left open for an hour would make claims slower by the minute. So a session remembers below
 -- what there is nothing of a queue any more, and looks from there: 'ready' and 'later' (next_attempt_at, in microseconds),
--- 'running' (claimed_at), 'outbox' (id). A bound is two seconds old before it is used, since what takes a time or a number first may
--- be committed last. What is later still is met by the next bound, which looks a minute further back, or by that of every
--- ten minutes, which looks everywhere.
+-- 'running' (claimed_at), 'outbox' (id). A bound is two seconds old before it is used, since what takes a time or a number
+-- first may be committed last. What is later still is met by the next bound, which looks a minute further back, or by that
+-- of every ten minutes, which looks everywhere.
 CREATE FUNCTION queue_floor(p_queue text) RETURNS bigint
 LANGUAGE plpgsql SET search_path = agent_marketplace, pg_temp AS $$
 DECLARE
