@@ -145,6 +145,16 @@ class Life:
         """What happens to closed ones."""
 
 
+def let_many_in(postgres):
+    """Connections for all who shall die, at once."""
+    conn = psycopg2.connect(postgres.admin_url())
+    conn.autocommit = True
+    with conn.cursor() as c:
+        c.execute("ALTER SYSTEM SET max_connections = 400")
+    conn.close()
+    postgres.restart()
+
+
 class Enumeration:
     """Every point of one dialect, on a stage of its own."""
 
@@ -468,12 +478,7 @@ class CrashPoints(Case):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        conn = psycopg2.connect(cls.postgres.admin_url())
-        conn.autocommit = True
-        with conn.cursor() as c:
-            c.execute("ALTER SYSTEM SET max_connections = 400")
-        conn.close()
-        cls.postgres.restart()
+        let_many_in(cls.postgres)
 
     def test_every_change_and_statement_is_met_somewhere(self):
         for point in fault_points({api for d in DIALECTS for api in d.apis}):

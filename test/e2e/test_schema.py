@@ -238,6 +238,13 @@ class Base(unittest.TestCase):
         self.assertEqual(plan["Actual Rows"], rows)
         return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
 
+    def let_bounds_age(self, session, look):
+        """Until what it found out is old enough to be gone by."""
+        for _ in range(3):
+            session.rows(look)
+            time.sleep(2.1)
+        session.rows(look)
+
     def forget_floors(self, session):
         for queue in ("ready", "later", "running", "outbox"):
             session.rows("SELECT set_config(%s, '', false)", "provisioner.floor_of_" + queue)
@@ -926,10 +933,7 @@ class Claims(Base):
         while got := used.claim(owner, 500):
             used.rows("UPDATE provisioning_job SET state = 'succeeded', lease_owner = NULL, finished_at = now() "
                       "WHERE id = ANY (%s)", [j["job_id"] for j in got])
-        for _ in range(3):
-            used.rows(look)
-            time.sleep(2.1)  # as old as a bound has to be
-        used.rows(look)
+        self.let_bounds_age(used, look)
         late.rows("SELECT now()")
         self.backlog(2, organizations[1])
         bounded = self.pages(used, look, rows=1)
@@ -958,10 +962,7 @@ class Claims(Base):
 
         wait(used)
         used.rows("UPDATE provisioning_job SET state = 'superseded', finished_at = now()")
-        for _ in range(3):
-            used.rows(look)
-            time.sleep(2.1)  # as old as a bound has to be
-        used.rows(look)
+        self.let_bounds_age(used, look)
         bounded = self.pages(used, look)
         self.forget_floors(used)
         self.assertGreater(self.pages(used, look), 5 * bounded, "nothing dead was there to walk over")
@@ -2161,10 +2162,7 @@ class Outbox(Base):
         self.db.rows("INSERT INTO outbox (subscription_uuid, type, payload) "
                      "SELECT gen_random_uuid(), 'subscription.ready', '{}' FROM generate_series(1, 5000)")
         self.db.rows("DELETE FROM outbox")
-        for _ in range(3):
-            used.rows(look)
-            time.sleep(2.1)  # as old as a bound has to be
-        used.rows(look)
+        self.let_bounds_age(used, look)
         bounded = self.pages(used, look)
         self.forget_floors(used)
         self.assertGreater(self.pages(used, look), 10 * bounded, "nothing dead was there to walk over")

@@ -169,10 +169,11 @@ class Rules(MarketCase):
 
     def test_manual(self):
         m = self.market(sweep="1s", overrides={"waldur.approve": "manual"})
-        order = m.waldur.order(m.catalogue)
+
         def nothing(reason):
             return m.worker.metrics().get(f'provisioner_waldur_dropped_total{{reason="{reason}"}}', 0)
 
+        order = m.waldur.order(m.catalogue)
         self.left(m, order, "manual")
         eventually(lambda: m.row(order)["hints"] > 3, 60, "sweeps look again", describe=m.describe)
         self.assertEqual(nothing("manual"), 1)

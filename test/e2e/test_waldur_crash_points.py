@@ -8,10 +8,8 @@ beside one that lives. In the end each order was reported once, and everything i
 import re
 import time
 
-import psycopg2
-
 from harness import Expected, Market, MarketCase, dashed, eventually, fault_points, main, say
-from test_crash_points import SETTINGS, Enumeration, Life
+from test_crash_points import SETTINGS, Enumeration, Life, let_many_in
 
 APIS = ("workspaces", "collections")
 ORDER = r"^/api/marketplace-orders/[0-9a-f-]+/"
@@ -273,12 +271,7 @@ class CrashPoints(MarketCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        conn = psycopg2.connect(cls.postgres.admin_url())
-        conn.autocommit = True
-        with conn.cursor() as c:
-            c.execute("ALTER SYSTEM SET max_connections = 400")
-        conn.close()
-        cls.postgres.restart()
+        let_many_in(cls.postgres)
 
     def test_every_point(self):
         orders = Orders(self)
